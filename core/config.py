@@ -1,0 +1,118 @@
+"""Settings from the environment: `DEEPDEFEND_…`, nested with `__`. No secret has a default."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MiB = 1024 * 1024
+
+
+class ChecksumMode(StrEnum):
+    """When boto3 adds CRC32 trailers; R2, B2 and older Ceph or MinIO refuse them."""
+
+    WHEN_REQUIRED = "when_required"
+    WHEN_SUPPORTED = "when_supported"
+
+
+class S3Settings(BaseModel):
+    """Where media and artifacts live."""
+
+    endpoint_url: str | None = None  # None: AWS itself
+    region: str = "us-east-1"  # what S3-compatible servers expect when they have no regions
+    bucket: str = "deepdefend"
+    access_key_id: SecretStr | None = None  # None: boto3's own credential chain (IAM roles)
+    secret_access_key: SecretStr | None = None
+    checksum_mode: ChecksumMode = ChecksumMode.WHEN_REQUIRED  # the mode every server accepts
+    part_bytes: Annotated[int, Field(ge=5 * MiB)] = 8 * MiB  # 5 MiB is S3's own minimum
+
+
+class Limits(BaseModel):
+    """What a submitted file may be, checked before anything is decoded."""
+
+    min_upload_bytes: Annotated[int, Field(ge=0)] = 0  # a 2 s voice note is smaller than 100 KB
+    max_upload_bytes: Annotated[int, Field(ge=1)] = 500 * MiB  # half an hour of 1080p at 2 Mbit/s
+    max_duration: timedelta = timedelta(minutes=30)  # an hour of two CPU cores without a GPU
+    max_pixels: Annotated[int, Field(ge=1)] = 8192 * 4320  # 8K; a 12000x12000 frame needs 870 MB
+    max_frames: Annotated[int, Field(ge=1)] = 30 * 60 * 60  # 30 minutes at 60 fps
+    max_streams: Annotated[int, Field(ge=1)] = 16  # real files have 2 to 6
+    max_faces_per_frame: Annotated[int, Field(ge=1)] = 20  # a crowd is not a talking head
+    decode_seconds: timedelta = timedelta(minutes=20)  # wall clock of the decoder child
+    decode_memory_bytes: int = 1536 * MiB  # of its data segment; 1080p needs 0.4 GB
+
+
+class StepSettings(BaseModel):
+    """Leases and redelivery (architecture: 'Never lose one')."""
+
+    lease: timedelta = timedelta(seconds=30)  # a killed worker's step starts again within this
+    heartbeat: timedelta = timedelta(seconds=10)  # three missed beats lose the lease
+    max_attempts: Annotated[int, Field(ge=1)] = 3  # then the step is failed: worker_lost
+    republish_after: timedelta = timedelta(seconds=60)  # a published step nobody claimed
+    poll: timedelta = timedelta(seconds=1)  # the dispatcher's fallback when a NOTIFY is lost
+
+
+class ModelSettings(BaseModel):
+    """Which checkpoints speak, and where their files are."""
+
+    dir: Path = Path.home() / ".cache" / "deepdefend" / "models"
+    video: str = "dima806/deepfake_vs_real_image_detection"  # hub id or a local folder
+    video_revision: str | None = None  # None: the commit recorded by `models pull`
+    video_fake_label: str | None = None  # only for checkpoints whose labels do not say
+    audio: str = "mo-thecreator/Deepfake-audio-detection"
+    audio_revision: str | None = None
+    audio_fake_label: str | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: Annotated[int, Field(ge=1)] = 32  # ViT-B/16 at 32 keeps both CPU cores busy
+    threads: Annotated[int, Field(ge=0)] = 0  # 0: torch's own choice
+
+
+class NarratorSettings(BaseModel):
+    """Who writes `detailed_analysis`. Without a key the built-in template does."""
+
+    model: str = "gemini-2.5-flash"  # the product's first choice
+    base_url: str | None = None  # None: Google's own; set for a proxy
+    timeout: timedelta = timedelta(seconds=20)  # per attempt; p95 of a short answer is far below
+    attempts: Annotated[int, Field(ge=1, le=5)] = 3
+
+
+class Settings(BaseSettings):
+    """One object for every process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DEEPDEFEND_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        populate_by_name=True,
+    )
+
+    environment: Literal["development", "production"] = "development"
+    database_url: SecretStr  # postgresql://user:password@host:port/name
+    broker_url: SecretStr  # redis://host:port/db
+    secret_key: SecretStr  # keys the hashes of API keys and signs cursors; at least 32 characters
+    s3: S3Settings = S3Settings()
+    limits: Limits = Limits()
+    steps: StepSettings = StepSettings()
+    models: ModelSettings = ModelSettings()
+    narrator: NarratorSettings = NarratorSettings()
+    # The variable that Google's own tools read, as in the product's first description.
+    google_api_key: SecretStr | None = Field(default=None, validation_alias="GOOGLE_API_KEY")
+    deadline: timedelta = timedelta(hours=6)  # an analysis that is not done by then has failed
+    allow_test_detectors: bool = False  # scores of test checkpoints mean nothing
+    require_sandbox: bool = False  # True: refuse to decode with rlimits alone
+    temp_dir: Path | None = None  # private decode folders; None: the system's
+    flower_url: str | None = None  # shown to people, never called
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = "json"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The settings of this process, read once. Raises pydantic.ValidationError when incomplete."""
+    return Settings()  # pyright: ignore[reportCallIssue]

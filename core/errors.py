@@ -1,0 +1,156 @@
+"""Every error the product raises on purpose; the docstring is the default message.
+
+DeepDefendError
+├── InvalidRequest (400)
+│   ├── InvalidCursor
+│   ├── InvalidOption (422)
+│   └── MalformedUpload
+├── Unauthorized (401)
+├── Forbidden (403)
+├── NotFound (404)
+├── Conflict (409)
+├── PayloadTooLarge (413)
+├── UnsupportedMedia (415)
+├── TooManyRequests (429)
+├── Unavailable (503)
+├── Fenced                 a worker lost its lease; its results are discarded
+├── MediaError             the file cannot be analysed; carries a stable code
+├── DetectorUnavailable    no usable weights; carries the mending command
+└── StorageError           S3 did not do what was asked
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class DeepDefendError(Exception):
+    """Something went wrong inside DeepDefend."""
+
+    status_code: ClassVar[int] = 500
+    code: str = "internal_error"
+
+    def __init__(self, detail: str | None = None, *, code: str | None = None, **extra: Any) -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip()
+        self.code = code or type(self).code
+        self.extra = extra
+        super().__init__(self.detail)
+
+    def problem(self) -> dict[str, Any]:
+        """The RFC 9457 members of this error, without `instance`."""
+        return {
+            "type": f"https://deepdefend.dev/problems/{self.code}",
+            "title": self.code.replace("_", " ").capitalize(),
+            "status": self.status_code,
+            "detail": self.detail,
+            "code": self.code,
+            **self.extra,
+        }
+
+
+class InvalidRequest(DeepDefendError):
+    """The request could not be understood."""
+
+    status_code = 400
+    code = "invalid_request"
+
+
+class InvalidCursor(InvalidRequest):
+    """The cursor is damaged, or belongs to another query."""
+
+    code = "invalid_cursor"
+
+
+class InvalidOption(InvalidRequest):
+    """An option is unknown or out of its bounds."""
+
+    status_code = 422
+    code = "invalid_option"
+
+
+class MalformedUpload(InvalidRequest):
+    """The multipart body is broken."""
+
+    code = "malformed_upload"
+
+
+class Unauthorized(DeepDefendError):
+    """A valid API key is needed: `Authorization: Bearer dd_…`."""
+
+    status_code = 401
+    code = "unauthorized"
+
+
+class Forbidden(DeepDefendError):
+    """This API key does not have the scope that the call needs."""
+
+    status_code = 403
+    code = "forbidden"
+
+
+class NotFound(DeepDefendError):
+    """There is no such thing, or it is not yours."""
+
+    status_code = 404
+    code = "not_found"
+
+
+class Conflict(DeepDefendError):
+    """The resource is not in a state that allows this."""
+
+    status_code = 409
+    code = "conflict"
+
+
+class PayloadTooLarge(DeepDefendError):
+    """The file is larger than this server accepts."""
+
+    status_code = 413
+    code = "file_too_large"
+
+
+class UnsupportedMedia(DeepDefendError):
+    """The request body has a type that this call does not take."""
+
+    status_code = 415
+    code = "unsupported_media_type"
+
+
+class TooManyRequests(DeepDefendError):
+    """The limit of this API key is reached."""
+
+    status_code = 429
+    code = "quota_exceeded"
+
+
+class Unavailable(DeepDefendError):
+    """A part that this call needs does not answer; try again later."""
+
+    status_code = 503
+    code = "unavailable"
+
+
+class Fenced(DeepDefendError):
+    """The lease on the step is lost; another process owns it now."""
+
+    code = "fenced"
+
+
+class MediaError(DeepDefendError):
+    """The file cannot be analysed."""
+
+    status_code = 422
+    code = "undecodable_media"
+
+
+class DetectorUnavailable(DeepDefendError):
+    """No usable detector weights for this modality."""
+
+    code = "no_detector_weights"
+
+
+class StorageError(DeepDefendError):
+    """The object storage did not do what was asked."""
+
+    status_code = 503
+    code = "storage_unavailable"

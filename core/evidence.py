@@ -1,0 +1,189 @@
+"""What extraction hands to the detectors, and what the detectors hand to fusion.
+
+A `Manifest` is written by the sandboxed decoder as JSON beside its arrays; findings go into the
+interval rows. Both are validated on reading: the decoder handles hostile bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from core.domain import Frozen, Modality, Reason, Region, SoundSignal, Span
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Point = tuple[float, float]
+
+#: Side in pixels of the square face crops in a shard: N x 256 x 256 x 3, uint8, RGB.
+CROP_SIDE = 256
+#: Rate of `sound.wav`, Hz; mono, 16-bit PCM.
+SOUND_RATE = 16_000
+
+
+class VideoFacts(Frozen):
+    """The picture stream as measured, not as the header claims."""
+
+    codec: str
+    width: int  #: pixels, upright (after the display matrix)
+    height: int
+    rotation: int  #: degrees clockwise that the player must turn the stored picture: 0, 90, 180, 270
+    pixel_format: str
+    fps: float | None  #: average rate from presentation times; None for a single frame
+    frames: int  #: frames decoded
+    variable_frame_rate: bool
+    decode_errors: int = 0
+
+
+class AudioFacts(Frozen):
+    """The sound stream."""
+
+    codec: str
+    sample_rate: int
+    channels: int
+    decode_errors: int = 0
+
+
+class MediaFacts(Frozen):
+    """Container facts of one file."""
+
+    container: str
+    duration: float  #: seconds, from the samples that were decoded
+    declared_duration: float | None  #: seconds, as the header says
+    size_bytes: int
+    video: VideoFacts | None
+    audio: AudioFacts | None
+    cut_short: bool = False  #: the samples end well before the declared duration
+
+
+class Face(Frozen):
+    """One face in one sampled frame."""
+
+    track: int  #: id of the track it belongs to
+    box: tuple[float, float, float, float]  #: x, y, width, height in pixels of the upright frame
+    confidence: Probability  #: of the face detector
+    landmarks: tuple[Point, Point, Point, Point, Point]  #: right eye, left eye, nose, mouth corners (subject's right first)
+    sharpness: float  #: variance of the Laplacian of the crop
+    brightness: float  #: mean luma of the crop, 0 to 255
+    shard: int | None = None  #: which `crops-{shard}.npy` holds the crop; None when it is not scorable
+    row: int | None = None  #: row in that shard
+    reason: Reason | None = None  #: why there is no crop to score
+
+
+class Frame(Frozen):
+    """One sampled frame."""
+
+    n: int  #: running number over the analysis, from 0
+    interval: int
+    time: float  #: presentation time in seconds from the first presented sample
+    faces: tuple[Face, ...] = ()
+
+
+class Track(Frozen):
+    """One face through time."""
+
+    id: int
+    start: float
+    end: float
+    frames: int
+    thumbnail: str | None  #: file name of its sharpest crop as JPEG, relative to the artifact folder
+
+
+class CropShard(Frozen):
+    """One unit of video work: the crops of whole intervals."""
+
+    shard: int
+    file: str  #: `crops-{shard}.npy`
+    rows: int
+    intervals: tuple[int, ...]  #: indices of the intervals whose crops it holds
+
+
+class SoundShard(Frozen):
+    """One unit of audio work: a span of whole intervals of `sound.wav`."""
+
+    shard: int
+    first_interval: int
+    last_interval: int  #: inclusive
+    start: float  #: seconds
+    end: float
+
+
+class Manifest(Frozen):
+    """Everything extraction found, without the arrays."""
+
+    facts: MediaFacts
+    interval_seconds: float
+    frames_per_interval: int
+    spans: tuple[Span, ...]
+    frames: tuple[Frame, ...] = ()
+    tracks: tuple[Track, ...] = ()
+    crop_shards: tuple[CropShard, ...] = ()
+    sound_shards: tuple[SoundShard, ...] = ()
+    sound_file: str | None = None  #: `sound.wav`
+    frame_thumbnails: dict[int, str] = {}  #: interval index -> JPEG of its middle frame
+    sandbox: str = "none"  #: level the decoder ran under: bubblewrap or rlimits
+
+
+class DetectorIdentity(Frozen):
+    """Who spoke: everything needed to say which weights produced a score."""
+
+    id: str  #: e.g. `dima806/deepfake_vs_real_image_detection`
+    modality: Modality
+    version: str  #: the pinned revision, or `local`
+    digest: str  #: `sha256:` over the checkpoint's files
+    fake_label: str  #: the label of the class taken as fake
+    calibrated: bool = False
+    test_only: bool = False  #: made for a test; its scores mean nothing
+
+
+class FaceScore(Frozen):
+    """A detector's answer on one crop, placed in its frame."""
+
+    frame: int  #: `Frame.n`
+    time: float
+    track: int
+    box: tuple[float, float, float, float]
+    score: Probability
+
+
+class RegionEffect(Frozen):
+    """How far hiding a region moved the fake score."""
+
+    region: Region
+    drop: float  #: mean of (score - score with the region hidden); positive: the region spoke for fake
+    spread: float  #: standard deviation over the frames it was measured on
+
+
+class Signal(Frozen):
+    """A sound measure beside its label."""
+
+    signal: SoundSignal
+    value: float
+    unit: str
+    threshold: float  #: the bound it crossed
+    note: str = ""
+
+
+class VideoFinding(Frozen):
+    """What the picture says of one interval. Score and reason: exactly one is null."""
+
+    index: int
+    score: Probability | None
+    reason: Reason | None
+    track: int | None = None  #: the track whose faces gave the score
+    regions: tuple[RegionEffect, ...] = ()
+    faces: tuple[FaceScore, ...] = ()
+    detectors: dict[str, float] = {}  #: detector id -> its score
+
+
+class AudioFinding(Frozen):
+    """What the sound says of one interval. Score and reason: exactly one is null."""
+
+    index: int
+    score: Probability | None
+    reason: Reason | None
+    speech_seconds: float | None = None  #: of the interval, by voice activity detection
+    level_dbfs: float | None = None  #: RMS level; None for digital silence
+    signals: tuple[Signal, ...] = ()  #: measured oddities, shown also when there is no score
+    measures: dict[str, float] = {}  #: what was measured, crossed or not
+    detectors: dict[str, float] = {}
