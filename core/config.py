@@ -53,7 +53,8 @@ class StepSettings(BaseModel):
     lease: timedelta = timedelta(seconds=30)  # a killed worker's step starts again within this
     heartbeat: timedelta = timedelta(seconds=10)  # three missed beats lose the lease
     max_attempts: Annotated[int, Field(ge=1)] = 3  # then the step is failed: worker_lost
-    republish_after: timedelta = timedelta(seconds=60)  # a published step nobody claimed
+    republish_after: timedelta = timedelta(seconds=15)  # before a missing message is looked for
+    chord_grace: timedelta = timedelta(seconds=3)  # how long the chord may take to ring for fusion
     poll: timedelta = timedelta(seconds=1)  # the dispatcher's fallback when a NOTIFY is lost
 
 

@@ -62,7 +62,9 @@ class Face(Frozen):
     track: int  #: id of the track it belongs to
     box: tuple[float, float, float, float]  #: x, y, width, height in pixels of the upright frame
     confidence: Probability  #: of the face detector
-    landmarks: tuple[Point, Point, Point, Point, Point]  #: right eye, left eye, nose, mouth corners (subject's right first)
+    landmarks: tuple[
+        Point, Point, Point, Point, Point
+    ]  #: right eye, left eye, nose, mouth corners (subject's right first)
     sharpness: float  #: variance of the Laplacian of the crop
     brightness: float  #: mean luma of the crop, 0 to 255
     shard: int | None = None  #: which `crops-{shard}.npy` holds the crop; None when it is not scorable

@@ -1,0 +1,69 @@
+"""Which worker processes live, what they listen to and what they have loaded.
+
+Rows, not `inspect ping`: a worker that answers pings without consuming has been seen for years.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from core.models import WorkerProcess
+
+#: Three missed beats of ten seconds.
+SILENT = timedelta(seconds=35)
+#: Rows of the dead are kept this long for people who ask what happened.
+FORGOTTEN = timedelta(hours=1)
+
+
+def announce(
+    session: Session,
+    *,
+    boot_id: str,
+    queue: str,
+    version: str,
+    sandbox: str | None = None,
+    detectors: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Say that this process lives and what it has; a second call replaces the first."""
+    values = {
+        "queue": queue,
+        "version": version,
+        "sandbox": sandbox,
+        "detectors": list(detectors),
+    }
+    statement = insert(WorkerProcess).values(boot_id=boot_id, **values)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=[WorkerProcess.boot_id], set_={**values, "seen_at": func.now()}
+        )
+    )
+
+
+def beat(session: Session, boot_id: str) -> None:
+    """Still alive."""
+    session.execute(update(WorkerProcess).where(WorkerProcess.boot_id == boot_id).values(seen_at=func.now()))
+
+
+def leave(session: Session, boot_id: str) -> None:
+    """An orderly goodbye: readiness sees it at once."""
+    session.execute(delete(WorkerProcess).where(WorkerProcess.boot_id == boot_id))
+
+
+def live(session: Session) -> Sequence[WorkerProcess]:
+    """The processes that have beaten lately, by queue."""
+    return session.scalars(
+        select(WorkerProcess)
+        .where(WorkerProcess.seen_at > func.now() - SILENT)
+        .order_by(WorkerProcess.queue, WorkerProcess.started_at)
+    ).all()
+
+
+def prune(session: Session) -> None:
+    """Forget the long dead."""
+    session.execute(delete(WorkerProcess).where(WorkerProcess.seen_at < func.now() - FORGOTTEN))

@@ -1,0 +1,303 @@
+"""Steps: the outbox, the lease and the fence. Postgres is the truth; Celery only rings the bell.
+
+A process claims a pending step (compare-and-set), beats its lease, and closes it in the same
+transaction that holds its results. Every write carries the attempt and the owner that claimed: a
+process that lost its lease changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.orm import Session, aliased
+
+from core.config import StepSettings
+from core.domain import ACTIVE, BRANCHES, STEP_TERMINAL, Frozen, Reason, Stage, StepStatus
+from core.errors import Fenced
+from core.models import Analysis, Step
+
+#: The channel the dispatcher listens to; a NOTIFY is delivered with the commit that caused it.
+CHANNEL = "deepdefend_steps"
+
+
+class Claim(Frozen):
+    """The right to work on one step, until the lease runs out."""
+
+    step_id: UUID
+    analysis_id: UUID
+    stage: Stage
+    shard: int
+    attempt: int
+    owner: str
+    payload: dict[str, Any]
+
+
+class NewStep(Frozen):
+    """A unit of work to be owed."""
+
+    stage: Stage
+    shard: int = 0
+    payload: dict[str, Any] = {}
+
+
+def owe(session: Session, analysis_id: UUID, steps: Iterable[NewStep]) -> None:
+    """Add steps and wake the dispatcher when the transaction commits."""
+    session.add_all(
+        Step(
+            analysis_id=analysis_id,
+            stage=step.stage.value,
+            shard=step.shard,
+            payload=step.payload,
+            status=StepStatus.PENDING.value,
+        )
+        for step in steps
+    )
+    session.flush()
+    ring(session)
+
+
+def ring(session: Session) -> None:
+    """Wake the dispatcher when the transaction commits."""
+    session.execute(text(f"NOTIFY {CHANNEL}"))
+
+
+def claim(
+    session: Session, *, analysis_id: UUID, stage: Stage, shard: int, owner: str, config: StepSettings
+) -> Claim | None:
+    """Lease a pending step, or return None when there is nothing to do here.
+
+    None covers every reason alike: done, running elsewhere, its analysis ended, or (for fusion) a
+    branch still open. The caller just returns.
+    """
+    ready = [_analysis_active()]
+    if stage is Stage.FUSE:
+        ready.append(~open_branches())
+    row = session.execute(
+        update(Step)
+        .where(
+            Step.analysis_id == analysis_id,
+            Step.stage == stage.value,
+            Step.shard == shard,
+            Step.status == StepStatus.PENDING.value,
+            Step.attempt < config.max_attempts,
+            *ready,
+        )
+        .values(
+            status=StepStatus.RUNNING.value,
+            attempt=Step.attempt + 1,
+            lease_owner=owner,
+            lease_expires=func.now() + config.lease,
+            started_at=func.now(),
+        )
+        .returning(Step.id, Step.attempt, Step.payload)
+    ).one_or_none()
+    if row is None:
+        return None
+    return Claim(
+        step_id=row.id,
+        analysis_id=analysis_id,
+        stage=stage,
+        shard=shard,
+        attempt=row.attempt,
+        owner=owner,
+        payload=row.payload,
+    )
+
+
+def beat(session: Session, claims: Sequence[Claim], config: StepSettings) -> set[UUID]:
+    """Extend the leases; returns the step ids that are still held. The others are lost."""
+    if not claims:
+        return set()
+    held = session.execute(
+        update(Step)
+        .where(or_(*(_held(claim) for claim in claims)))
+        .values(lease_expires=func.now() + config.lease)
+        .returning(Step.id)
+    )
+    return set(held.scalars())
+
+
+def finish(
+    session: Session,
+    claim: Claim,
+    *,
+    status: StepStatus = StepStatus.DONE,
+    reason: str | None = None,
+    detail: dict[str, Any] | None = None,
+) -> None:
+    """Close the step. Raises Fenced when the lease was lost: roll back, the results are not ours."""
+    if status not in STEP_TERMINAL:
+        raise ValueError(f"{status} does not close a step")
+    _write(
+        session,
+        claim,
+        status=status.value,
+        reason=reason,
+        detail=detail or {},
+        lease_owner=None,
+        lease_expires=None,
+        closed_at=func.clock_timestamp(),
+    )
+    ring(session)
+
+
+def hand_back(session: Session, claim: Claim) -> None:
+    """Give an unfinished step back, without using up an attempt (orderly shutdown)."""
+    _write(
+        session,
+        claim,
+        status=StepStatus.PENDING.value,
+        attempt=Step.attempt - 1,
+        lease_owner=None,
+        lease_expires=None,
+        published_at=None,
+    )
+    ring(session)
+
+
+def _write(session: Session, claim: Claim, **values: Any) -> None:
+    result = session.execute(update(Step).where(_held(claim)).values(**values))
+    if not isinstance(result, CursorResult) or result.rowcount != 1:
+        raise Fenced
+
+
+def requeue_expired(session: Session, config: StepSettings) -> list[UUID]:
+    """Give the steps of dead processes to others; after the last attempt they fail: worker_lost.
+
+    Returns the analyses they belong to.
+    """
+    dead = (
+        select(Step.id)
+        .where(Step.status == StepStatus.RUNNING.value, Step.lease_expires < func.now())
+        .with_for_update(skip_locked=True)
+    )
+    again = session.execute(
+        update(Step)
+        .where(Step.id.in_(dead), Step.attempt < config.max_attempts)
+        .values(status=StepStatus.PENDING.value, lease_owner=None, lease_expires=None, published_at=None)
+        .returning(Step.analysis_id)
+    )
+    requeued = list(again.scalars())
+    lost = session.execute(
+        update(Step)
+        .where(Step.id.in_(dead), Step.attempt >= config.max_attempts)
+        .values(
+            status=StepStatus.FAILED.value,
+            reason=Reason.WORKER_LOST.value,
+            lease_owner=None,
+            lease_expires=None,
+            closed_at=func.now(),
+        )
+        .returning(Step.analysis_id)
+    )
+    return requeued + list(lost.scalars())
+
+
+def abandon(session: Session, analysis_id: UUID, reason: str) -> None:
+    """Close whatever is open of an analysis that has ended; running steps are thereby fenced."""
+    session.execute(
+        update(Step)
+        .where(Step.analysis_id == analysis_id, Step.closed_at.is_(None))
+        .values(
+            status=StepStatus.SKIPPED.value,
+            reason=reason,
+            lease_owner=None,
+            lease_expires=None,
+            closed_at=func.now(),
+        )
+    )
+
+
+def owed(session: Session, config: StepSettings, limit: int = 500) -> list[Step]:
+    """Pending steps of living analyses to publish now, oldest first, locked for this transaction.
+
+    A step is owed when it was never published, or was published long ago and nobody claimed it.
+    Fusion is owed when its branches are closed and the chord did not ring for it in time.
+    """
+    never = Step.published_at.is_(None)
+    stale = Step.published_at < func.now() - config.republish_after
+    is_fuse = Step.stage == Stage.FUSE.value
+    due = or_(
+        and_(~is_fuse, or_(never, stale)), and_(is_fuse, ~open_branches(), or_(never, _chord_silent(config)))
+    )
+    rows = session.scalars(
+        select(Step)
+        .where(Step.status == StepStatus.PENDING.value, _analysis_active(), due)
+        .order_by(Step.created_at, Step.id)
+        .limit(limit)
+        .with_for_update(of=Step, skip_locked=True)
+    )
+    return list(rows)
+
+
+def of_analysis(session: Session, analysis_id: UUID) -> Sequence[Step]:
+    """Every step of an analysis, in the order of the pipeline."""
+    order = {stage.value: n for n, stage in enumerate(Stage)}
+    rows = session.scalars(select(Step).where(Step.analysis_id == analysis_id)).all()
+    return sorted(rows, key=lambda step: (order[step.stage], step.shard))
+
+
+def waiting_fusion(session: Session, analysis_id: UUID) -> Step | None:
+    """The fuse step when it has never been published, locked: the body of a chord to be."""
+    return session.scalar(
+        select(Step)
+        .where(
+            Step.analysis_id == analysis_id,
+            Step.stage == Stage.FUSE.value,
+            Step.status == StepStatus.PENDING.value,
+            Step.published_at.is_(None),
+        )
+        .with_for_update(skip_locked=True)
+    )
+
+
+def mark_published(session: Session, step_ids: Sequence[UUID]) -> None:
+    """Record that messages for these steps are with the broker."""
+    session.execute(update(Step).where(Step.id.in_(step_ids)).values(published_at=func.now()))
+
+
+def _held(claim: Claim) -> ColumnElement[bool]:
+    return and_(
+        Step.id == claim.step_id,
+        Step.status == StepStatus.RUNNING.value,
+        Step.attempt == claim.attempt,
+        Step.lease_owner == claim.owner,
+    )
+
+
+def _analysis_active() -> ColumnElement[bool]:
+    return exists().where(
+        Analysis.id == Step.analysis_id, Analysis.status.in_([status.value for status in ACTIVE])
+    )
+
+
+def open_branches() -> ColumnElement[bool]:
+    """SQL: the step's analysis still has extraction or a branch that is not closed."""
+    other = aliased(Step)
+    before_fusion = [Stage.EXTRACT.value, *(stage.value for stage in BRANCHES)]
+    return (
+        select(other.id)
+        .where(
+            other.analysis_id == Step.analysis_id,
+            other.stage.in_(before_fusion),
+            other.closed_at.is_(None),
+        )
+        .correlate(Step)
+        .exists()
+    )
+
+
+def _chord_silent(config: StepSettings) -> ColumnElement[bool]:
+    """SQL: the last branch closed a while ago and fusion was not rung since."""
+    other = aliased(Step)
+    last_closed = (
+        select(func.max(other.closed_at))
+        .where(other.analysis_id == Step.analysis_id)
+        .correlate(Step)
+        .scalar_subquery()
+    )
+    return func.greatest(last_closed, Step.published_at) < func.now() - config.chord_grace

@@ -1,0 +1,1 @@
+"""The only way the schema is built."""
