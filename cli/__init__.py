@@ -1,0 +1,1 @@
+"""The `deepdefend` command: may import anything, but only when a command needs it."""

@@ -1,0 +1,43 @@
+"""Free TCP ports on the loopback address, remembered between runs."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+
+#: Below the kernel's range for outgoing connections (32768…), so that no client socket takes
+#: a remembered port while the stack is down.
+RANGE = range(20_000, 32_000)
+LOOPBACK = "127.0.0.1"
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server could listen on it now."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError:
+        return False
+    return True
+
+
+def free_port(avoid: set[int] | None = None) -> int:
+    """A free port in `RANGE` that is not in `avoid`."""
+    while True:
+        port = secrets.choice(RANGE)
+        if port not in (avoid or set()) and is_free(port):
+            return port
+
+
+def settle(remembered: dict[str, int], names: tuple[str, ...], *, anew: bool = False) -> dict[str, int]:
+    """A free port for each name: the remembered one where it is still free and `anew` is not set."""
+    chosen: dict[str, int] = {}
+    for name in names:
+        port = remembered.get(name)
+        if anew or port is None or not is_free(port):
+            port = free_port(set(chosen.values()))
+        chosen[name] = port
+    return chosen
