@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
@@ -19,16 +18,13 @@ from core.domain import (
     TERMINAL,
     AnalysisStatus,
     Frozen,
-    Modality,
     Options,
-    Reason,
     Stage,
     StepStatus,
 )
 from core.errors import DeepDefendError, NotFound
-from core.evidence import AudioFinding, Manifest, VideoFinding
 from core.keys import Caller
-from core.models import Analysis, Interval, Media, Step, Track
+from core.models import Analysis, Media, Step
 
 
 class StoredUpload(Frozen):
@@ -147,165 +143,6 @@ def touch(session: Session, analysis_id: UUID) -> None:
 def fail(session: Session, analysis_id: UUID, error: DeepDefendError) -> bool:
     """End an analysis that can have no report; the problem document says why."""
     return transition(session, analysis_id, AnalysisStatus.FAILED, error=error.problem())
-
-
-def record_extraction(
-    session: Session, claim: steps.Claim, manifest: Manifest, thumbnails: dict[str, str]
-) -> None:
-    """Keep what extraction found and owe what follows, together with the closing of its step.
-
-    `thumbnails` maps file names of the manifest to object keys.
-    """
-    analysis = load(session, claim.analysis_id)
-    analysis.media.facts = manifest.facts.model_dump(mode="json")
-    _write_timeline(session, claim.analysis_id, manifest)
-    _write_tracks(session, claim.analysis_id, manifest, thumbnails)
-    steps.finish(session, claim, detail={"frames": len(manifest.frames), "sandbox": manifest.sandbox})
-    steps.owe(session, claim.analysis_id, _following(manifest))
-    touch(session, claim.analysis_id)
-
-
-def _following(manifest: Manifest) -> Iterable[steps.NewStep]:
-    for crops in manifest.crop_shards:
-        yield steps.NewStep(stage=Stage.VIDEO, shard=crops.shard, payload=crops.model_dump(mode="json"))
-    for sound in manifest.sound_shards:
-        yield steps.NewStep(stage=Stage.AUDIO, shard=sound.shard, payload=sound.model_dump(mode="json"))
-    yield steps.NewStep(stage=Stage.FUSE)
-
-
-def _write_timeline(session: Session, analysis_id: UUID, manifest: Manifest) -> None:
-    """Rows for every interval. Written anew: an earlier attempt's rows went with its transaction."""
-    owed_to_video = {index for shard in manifest.crop_shards for index in shard.intervals}
-    frames: dict[int, list[Any]] = {span.index: [] for span in manifest.spans}
-    for frame in manifest.frames:
-        frames[frame.interval].append(frame)
-    session.execute(delete(Interval).where(Interval.analysis_id == analysis_id))
-    session.add_all(
-        Interval(
-            analysis_id=analysis_id,
-            index=span.index,
-            start=span.start,
-            end=span.end,
-            video_reason=(
-                Reason.NOT_ANALYZED if span.index in owed_to_video else _unseen(manifest, frames[span.index])
-            ).value,
-            audio_reason=(Reason.NOT_ANALYZED if manifest.sound_file else Reason.NO_AUDIO_STREAM).value,
-            frames=[frame.model_dump(mode="json") for frame in frames[span.index]],
-        )
-        for span in manifest.spans
-    )
-
-
-def _unseen(manifest: Manifest, frames: Sequence[Any]) -> Reason:
-    """Why an interval has no crop to score."""
-    if manifest.facts.video is None:
-        return Reason.NO_VIDEO_STREAM
-    if not frames:
-        return Reason.CUT_SHORT if manifest.facts.cut_short else Reason.DECODE_ERROR
-    reasons = [face.reason for frame in frames for face in frame.faces if face.reason is not None]
-    return max(set(reasons), key=reasons.count) if reasons else Reason.NO_FACE
-
-
-def _write_tracks(
-    session: Session, analysis_id: UUID, manifest: Manifest, thumbnails: dict[str, str]
-) -> None:
-    session.execute(delete(Track).where(Track.analysis_id == analysis_id))
-    session.add_all(
-        Track(
-            analysis_id=analysis_id,
-            track=track.id,
-            start=track.start,
-            end=track.end,
-            frames=track.frames,
-            thumbnail_key=thumbnails.get(track.thumbnail) if track.thumbnail else None,
-        )
-        for track in manifest.tracks
-    )
-
-
-def record_findings(
-    session: Session,
-    claim: steps.Claim,
-    findings: Sequence[VideoFinding] | Sequence[AudioFinding],
-    *,
-    status: StepStatus = StepStatus.DONE,
-    reason: str | None = None,
-    detail: dict[str, Any] | None = None,
-) -> None:
-    """Write one branch's interval scores and close its step, in one transaction."""
-    modality = Modality(claim.stage.value).value
-    for finding in findings:
-        session.execute(
-            update(Interval)
-            .where(Interval.analysis_id == claim.analysis_id, Interval.index == finding.index)
-            .values(
-                {
-                    f"{modality}_score": finding.score,
-                    f"{modality}_reason": finding.reason.value if finding.reason else None,
-                    modality: finding.model_dump(mode="json"),
-                }
-            )
-        )
-    steps.finish(session, claim, status=status, reason=reason, detail=detail)
-    touch(session, claim.analysis_id)
-
-
-def record_lost_branches(session: Session, analysis_id: UUID) -> None:
-    """Name the reason of intervals whose branch closed without results, so that none stays open."""
-    closed = session.scalars(
-        select(Step).where(
-            Step.analysis_id == analysis_id,
-            Step.stage.in_([modality.value for modality in Modality]),
-            Step.status != StepStatus.DONE.value,
-        )
-    )
-    for step in closed:
-        _name_reason(session, step)
-
-
-def _name_reason(session: Session, step: Step) -> None:
-    indices = step.payload.get("intervals") or range(
-        step.payload["first_interval"], step.payload["last_interval"] + 1
-    )
-    known = {reason.value for reason in Reason}
-    reason = step.reason if step.reason in known else Reason.DETECTOR_FAILED.value
-    column = Interval.video_reason if step.stage == Stage.VIDEO.value else Interval.audio_reason
-    session.execute(
-        update(Interval)
-        .where(
-            Interval.analysis_id == step.analysis_id,
-            Interval.index.in_(list(indices)),
-            column == Reason.NOT_ANALYZED.value,
-        )
-        .values({column.key: reason})
-    )
-
-
-def complete(
-    session: Session,
-    claim: steps.Claim,
-    *,
-    report: dict[str, Any],
-    verdict: str,
-    confidence: float | None,
-    track_scores: dict[int, float],
-) -> None:
-    """Close fusion and the analysis with its report, in one transaction. Raises Fenced."""
-    for track, score in track_scores.items():
-        session.execute(
-            update(Track)
-            .where(Track.analysis_id == claim.analysis_id, Track.track == track)
-            .values(score=score)
-        )
-    steps.finish(session, claim, detail={"narrator": report.get("narrator")})
-    transition(
-        session,
-        claim.analysis_id,
-        AnalysisStatus.COMPLETED,
-        report=report,
-        verdict=verdict,
-        confidence=confidence,
-    )
 
 
 def end_overdue(session: Session) -> list[UUID]:

@@ -55,6 +55,7 @@ class StepSettings(BaseModel):
     max_attempts: Annotated[int, Field(ge=1)] = 3  # then the step is failed: worker_lost
     republish_after: timedelta = timedelta(seconds=15)  # before a missing message is looked for
     chord_grace: timedelta = timedelta(seconds=3)  # how long the chord may take to ring for fusion
+    hard_limit: timedelta = timedelta(hours=1)  # of one step; a hung process is killed then
     poll: timedelta = timedelta(seconds=1)  # the dispatcher's fallback when a NOTIFY is lost
 
 

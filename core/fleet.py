@@ -25,14 +25,14 @@ def announce(
     session: Session,
     *,
     boot_id: str,
-    queue: str,
+    queues: Sequence[str],
     version: str,
     sandbox: str | None = None,
     detectors: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Say that this process lives and what it has; a second call replaces the first."""
     values = {
-        "queue": queue,
+        "queues": list(queues),
         "version": version,
         "sandbox": sandbox,
         "detectors": list(detectors),
@@ -45,9 +45,15 @@ def announce(
     )
 
 
-def beat(session: Session, boot_id: str) -> None:
-    """Still alive."""
-    session.execute(update(WorkerProcess).where(WorkerProcess.boot_id == boot_id).values(seen_at=func.now()))
+def beat(session: Session, boot_id: str) -> bool:
+    """Still alive. False when the row is gone and the process must announce itself again."""
+    beaten = session.execute(
+        update(WorkerProcess)
+        .where(WorkerProcess.boot_id == boot_id)
+        .values(seen_at=func.now())
+        .returning(WorkerProcess.boot_id)
+    )
+    return beaten.one_or_none() is not None
 
 
 def leave(session: Session, boot_id: str) -> None:
@@ -56,11 +62,11 @@ def leave(session: Session, boot_id: str) -> None:
 
 
 def live(session: Session) -> Sequence[WorkerProcess]:
-    """The processes that have beaten lately, by queue."""
+    """The processes that have beaten lately, the oldest first."""
     return session.scalars(
         select(WorkerProcess)
         .where(WorkerProcess.seen_at > func.now() - SILENT)
-        .order_by(WorkerProcess.queue, WorkerProcess.started_at)
+        .order_by(WorkerProcess.started_at, WorkerProcess.boot_id)
     ).all()
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from core import steps
 from core.config import settings
-from core.domain import STEP_TERMINAL, AnalysisStatus, Frozen, Stage, StepStatus, Verdict
+from core.domain import STEP_TERMINAL, AnalysisStatus, Frozen, Span, Stage, StepStatus, Verdict
 from core.errors import InvalidCursor
 from core.models import Analysis, Interval, Media
 
@@ -105,6 +105,16 @@ def interval_page(
     return Page(rows[:limit], following)
 
 
+def spans(session: Session, analysis_id: UUID, first: int, last: int) -> list[Span]:
+    """The timeline from interval `first` to `last`, both included."""
+    rows = session.scalars(
+        select(Interval)
+        .where(Interval.analysis_id == analysis_id, Interval.index.between(first, last))
+        .order_by(Interval.index)
+    )
+    return [Span(index=row.index, start=row.start, end=row.end) for row in rows]
+
+
 def stages(session: Session, analysis_id: UUID) -> list[StageProgress]:
     """Progress by stage, in the order of the pipeline; stages that are not owed yet are absent."""
     rows = steps.of_analysis(session, analysis_id)
@@ -137,14 +147,18 @@ def stats(session: Session, owner: str) -> dict[str, Any]:
     """Counts and distributions over the owner's analyses, all from rows."""
     mine = Analysis.owner == owner
     by_status = dict(
-        session.execute(select(Analysis.status, func.count()).where(mine).group_by(Analysis.status)).tuples()
+        session.execute(select(Analysis.status, func.count()).where(mine).group_by(Analysis.status))
+        .tuples()
+        .all()
     )
     verdicts = dict(
         session.execute(
             select(Analysis.verdict, func.count())
             .where(mine, Analysis.verdict.is_not(None))
             .group_by(Analysis.verdict)
-        ).tuples()
+        )
+        .tuples()
+        .all()
     )
     return {
         "analyses": {"total": sum(by_status.values())}

@@ -179,7 +179,7 @@ class WorkerProcess(Base):
     __tablename__ = "worker_processes"
 
     boot_id: Mapped[str] = mapped_column(primary_key=True)
-    queue: Mapped[str]
+    queues: Mapped[list[Any]]  #: the queues it consumes
     version: Mapped[str]
     sandbox: Mapped[str | None]
     detectors: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))

@@ -159,6 +159,26 @@ def hand_back(session: Session, claim: Claim) -> None:
     ring(session)
 
 
+def retry_later(session: Session, claim: Claim, reason: str, config: StepSettings) -> bool:
+    """Try again when something outside did not answer; False when that was the last attempt.
+
+    The step counts as published just now, so the next try comes after `republish_after`.
+    """
+    if claim.attempt >= config.max_attempts:
+        finish(session, claim, status=StepStatus.FAILED, reason=reason)
+        return False
+    _write(
+        session,
+        claim,
+        status=StepStatus.PENDING.value,
+        reason=reason,
+        lease_owner=None,
+        lease_expires=None,
+        published_at=func.now(),
+    )
+    return True
+
+
 def _write(session: Session, claim: Claim, **values: Any) -> None:
     result = session.execute(update(Step).where(_held(claim)).values(**values))
     if not isinstance(result, CursorResult) or result.rowcount != 1:

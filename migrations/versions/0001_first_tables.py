@@ -1,4 +1,4 @@
-"""First tables
+"""First tables: analyses, media, steps, intervals, tracks, keys, worker processes.
 
 Revision: 0001
 Follows:
@@ -51,7 +51,7 @@ def upgrade() -> None:
     op.create_table(
         "worker_processes",
         sa.Column("boot_id", sa.String(), nullable=False),
-        sa.Column("queue", sa.String(), nullable=False),
+        sa.Column("queues", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False),
         sa.Column("version", sa.String(), nullable=False),
         sa.Column("sandbox", sa.String(), nullable=True),
         sa.Column(

@@ -1,0 +1,1 @@
+"""Celery's side of the house: thin tasks over media and detectors."""

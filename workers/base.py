@@ -1,0 +1,105 @@
+"""What every task does around its work: claim, beat, checkpoint, and close whatever happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import structlog
+from botocore.exceptions import BotoCoreError
+from sqlalchemy.exc import OperationalError
+
+from core import analyses, logging, steps
+from core.config import settings
+from core.db import transaction
+from core.domain import Stage, StepStatus
+from core.errors import DeepDefendError, DetectorUnavailable, Fenced, MediaError, StorageError
+from workers.heart import Hold
+from workers.process import this_process
+
+log = logging.get(__name__)
+#: What an outage outside raises: the step is tried again instead of being judged.
+OUTAGES = (StorageError, OperationalError, BotoCoreError, ConnectionError)
+
+Work = Callable[[Hold], None]
+
+
+def run_step(stage: Stage, analysis_id: str, shard: int, act: Work) -> None:
+    """Claim the step and do its work; return quietly when it is not ours to do.
+
+    `act` closes the step itself, together with its results. Nothing is raised for an expected
+    failure: a raising chord header would skip the body.
+    """
+    with structlog.contextvars.bound_contextvars(
+        analysis_id=analysis_id, stage=stage.value, shard=shard, boot_id=this_process().boot_id
+    ):
+        claim = _claim(stage, UUID(analysis_id), shard)
+        if claim is None:
+            log.debug("nothing to do", action="step_not_claimed")
+            return
+        with this_process().heart.hold(claim) as hold:
+            _guarded(hold, act)
+
+
+def _claim(stage: Stage, analysis_id: UUID, shard: int) -> steps.Claim | None:
+    with transaction() as session:
+        claim = steps.claim(
+            session,
+            analysis_id=analysis_id,
+            stage=stage,
+            shard=shard,
+            owner=this_process().boot_id,
+            config=settings().steps,
+        )
+        if claim is not None:
+            analyses.begin(session, analysis_id)
+    return claim
+
+
+def _guarded(hold: Hold, act: Work) -> None:
+    started = time.perf_counter()
+    try:
+        act(hold)
+    except Fenced:
+        log.warning("lease lost, results discarded", action="step_fenced")
+    except (MediaError, DetectorUnavailable) as error:
+        _close(hold, error)
+    except OUTAGES as error:
+        log.warning("an outage, trying again later", action="step_retried", exc_info=True)
+        _retry(hold, getattr(error, "code", "database_unavailable"))
+    except Exception as error:  # a bug in a detector or a decoder must end the step, not the analysis
+        log.exception("the step failed", action="step_crashed")
+        _close(hold, DeepDefendError(f"{type(error).__name__}: {error}"))
+    else:
+        log.info("step closed", action="step_closed", seconds=round(time.perf_counter() - started, 3))
+
+
+def _close(hold: Hold, error: DeepDefendError) -> None:
+    """Close the step as failed, or skipped where there is no one to do it."""
+    skipped = isinstance(error, DetectorUnavailable)
+    detail: dict[str, Any] = {"message": error.detail, **error.extra}
+    claim = hold.claim
+    try:
+        with transaction() as session:
+            if claim.stage in {Stage.EXTRACT, Stage.FUSE}:
+                # Without extraction there is nothing to judge, without fusion there is no report.
+                steps.finish(session, claim, status=StepStatus.FAILED, reason=error.code, detail=detail)
+                analyses.fail(session, claim.analysis_id, error)
+            else:
+                status = StepStatus.SKIPPED if skipped else StepStatus.FAILED
+                steps.finish(session, claim, status=status, reason=error.code, detail=detail)
+                analyses.touch(session, claim.analysis_id)
+    except Fenced:
+        log.warning("lease lost before the failure was written", action="step_fenced")
+    log.warning(error.detail, action="step_failed", code=error.code)
+
+
+def _retry(hold: Hold, reason: str) -> None:
+    try:
+        with transaction() as session:
+            steps.retry_later(session, hold.claim, reason, settings().steps)
+    except (Fenced, OperationalError):
+        # The database is away too, or the lease is: the dispatcher finds the step by its lease.
+        log.warning("could not hand the step back", action="step_left_to_lease")

@@ -1,0 +1,179 @@
+"""The dispatcher: publishes what Postgres says is owed, and heals what nobody finishes.
+
+A process, not a task in the queues it heals. It sleeps on LISTEN and wakes at least once a poll; one
+holds the advisory lock, any others wait to take over.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from kombu.exceptions import OperationalError as BrokerDown
+from redis.exceptions import RedisError
+from sqlalchemy import func
+from sqlalchemy import select as sql_select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from core import analyses, db, fleet, logging, steps
+from core.config import settings
+from core.db import transaction
+from core.domain import BRANCHES, Stage, StepStatus
+from core.models import Step
+from core.queue import QUEUE_OF_TASK, TASK_OF_STAGE, Queue
+from workers import pipeline
+
+log = logging.get(__name__)
+#: Any constant will do: it names "the dispatcher" among this database's advisory locks.
+DISPATCHER_LOCK = 0x0DD_0002
+#: Kombu wraps most of what a dead broker raises, redis-py's own errors reach us from the chord counter.
+BROKER_ERRORS = (BrokerDown, RedisError, ConnectionError, TimeoutError)
+
+
+def sweep() -> None:
+    """One round: end, heal, publish. Each part commits on its own, so that one does not hold up another."""
+    with transaction() as session:
+        for analysis_id in analyses.end_overdue(session):
+            log.warning("past its deadline", action="deadline", analysis_id=str(analysis_id))
+    with transaction() as session:
+        for analysis_id in steps.requeue_expired(session, settings().steps):
+            log.warning("a worker was lost", action="lease_expired", analysis_id=str(analysis_id))
+    with transaction() as session:
+        for analysis_id in analyses.end_stuck(session):
+            log.warning("cannot be finished", action="stuck", analysis_id=str(analysis_id))
+        fleet.prune(session)
+    publish_owed()
+
+
+def publish_owed() -> None:
+    """Publish every owed step, analysis by analysis; stop at the first sign of a dead broker.
+
+    A crash between the message and the mark sends it twice, which the claim absorbs.
+    """
+    while True:
+        with transaction() as session:
+            owed = _still_missing(session, steps.owed(session, settings().steps))
+            for analysis_id, due in _by_analysis(owed).items():
+                _publish(session, analysis_id, due)
+        if not owed:
+            return
+
+
+def _by_analysis(owed: Sequence[Step]) -> dict[UUID, list[Step]]:
+    grouped: dict[UUID, list[Step]] = defaultdict(list)
+    for step in owed:
+        grouped[step.analysis_id].append(step)
+    return grouped
+
+
+def _publish(session: Session, analysis_id: UUID, due: list[Step]) -> None:
+    """The first publication of all branches goes out as a chord; everything else step by step."""
+    branches = [step for step in due if Stage(step.stage) in BRANCHES and step.published_at is None]
+    fusion = steps.waiting_fusion(session, analysis_id) if branches else None
+    if fusion is not None:
+        pipeline.send_chord(branches, fusion)
+        _mark(session, [*branches, fusion])
+        due = [step for step in due if step not in branches]
+    for step in due:
+        pipeline.send(step)
+        _mark(session, [step])
+
+
+def _mark(session: Session, published: Sequence[Step]) -> None:
+    steps.mark_published(session, [step.id for step in published])
+    for step in published:
+        log.info(
+            "published",
+            action="published",
+            analysis_id=str(step.analysis_id),
+            stage=step.stage,
+            shard=step.shard,
+        )
+
+
+def _still_missing(session: Session, owed: Sequence[Step]) -> list[Step]:
+    """Drop stale steps whose messages are still queued: a long queue is not a lost message."""
+    stale = [step for step in owed if step.published_at is not None and step.stage != Stage.FUSE.value]
+    busy = {stage for stage in {step.stage for step in stale} if _queue_holds_all(session, stage)}
+    waiting = [step for step in stale if step.stage in busy]
+    if waiting:
+        steps.mark_published(session, [step.id for step in waiting])  # looked at again later
+    return [step for step in owed if step not in waiting]
+
+
+def _queue_holds_all(session: Session, stage: str) -> bool:
+    queue: Queue = QUEUE_OF_TASK[TASK_OF_STAGE[Stage(stage)]]
+    unclaimed = session.scalar(
+        sql_select(func.count())
+        .select_from(Step)
+        .where(Step.stage == stage, Step.status == StepStatus.PENDING.value, Step.published_at.is_not(None))
+    )
+    return pipeline.waiting(queue) >= (unclaimed or 0)
+
+
+class Dispatcher:
+    """The loop around `sweep`."""
+
+    def __init__(self) -> None:
+        self._stopping = threading.Event()
+
+    def stop(self, *_: Any) -> None:
+        """Finish the round in hand and return from `run`."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Dispatch until stopped; a lost database or broker is waited for."""
+        while not self._stopping.is_set():
+            try:
+                self._lead()
+            except DBAPIError:
+                log.warning("the database is away", action="database_away", exc_info=True)
+                self._stopping.wait(2)
+
+    def _lead(self) -> None:
+        """Hold the lock and sweep until stopped, or until the connection that holds it breaks."""
+        connection = db.lock_connection(DISPATCHER_LOCK)
+        if connection is None:
+            self._stopping.wait(5)  # another dispatcher works; take over when it dies
+            return
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(f"LISTEN {steps.CHANNEL}")
+            log.info("dispatching", action="dispatcher_leads")
+            while not self._stopping.is_set():
+                self._round(connection)
+        finally:
+            connection.close()
+
+    def _round(self, connection: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")  # raises when the lock's connection is gone: then we lead no more
+        connection.notifies.clear()
+        try:
+            sweep()
+        except BROKER_ERRORS as error:
+            log.warning("the broker is away", action="broker_away", error=str(error))
+            self._stopping.wait(1)
+        if not connection.notifies:
+            select.select([connection], [], [], settings().steps.poll.total_seconds())
+            connection.poll()
+
+
+def main() -> None:
+    """Run a dispatcher until SIGTERM or SIGINT."""
+    logging.configure(settings(), "dispatcher")
+    dispatcher = Dispatcher()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, dispatcher.stop)
+    dispatcher.run()
+
+
+if __name__ == "__main__":
+    main()

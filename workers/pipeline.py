@@ -1,0 +1,57 @@
+"""The whole canvas on one screen: what is sent to Celery, and in what shape.
+
+    extract ──> chord( video×n, audio×m ) ──> fuse
+
+The chord is the fast path and the barrier that Flower shows. Its arguments are ids, its results are
+never read: every task looks in Postgres whether the work is its to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID, uuid5
+
+from celery import chord
+from celery.canvas import Signature
+from kombu.exceptions import ChannelError
+
+from core.domain import Stage
+from core.models import Step
+from core.queue import QUEUE_OF_TASK, TASK_OF_STAGE, Queue
+from workers.app import app
+
+#: Task ids are derived from (step, attempt): a message sent twice is recognisable as such.
+TASK_NAMESPACE = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
+
+
+def message(step: Step) -> Signature:
+    """The message for one step: ids only."""
+    name = TASK_OF_STAGE[Stage(step.stage)]
+    return app.signature(
+        name.value,
+        args=(str(step.analysis_id), step.shard),
+        immutable=True,  # a chord body must not be given the header's results
+        queue=QUEUE_OF_TASK[name].value,
+        task_id=str(uuid5(TASK_NAMESPACE, f"{step.id}:{step.attempt}")),
+        shadow=f"{name.value}[{step.shard}]",
+    )
+
+
+def send(step: Step) -> None:
+    """Ring for one step. Raises kombu.exceptions.OperationalError when the broker is away."""
+    message(step).apply_async(retry=False)
+
+
+def send_chord(branches: Sequence[Step], fusion: Step) -> None:
+    """Ring for all branches of an analysis, and for its fusion once they have returned."""
+    chord([message(step) for step in branches])(message(fusion), retry=False)
+
+
+def waiting(queue: Queue) -> int:
+    """Messages in a queue that no worker has taken. 0 when the broker has never heard of it."""
+    with app.connection_for_read() as connection:
+        try:
+            declared = connection.default_channel.queue_declare(queue=queue.value, passive=True)
+        except ChannelError:
+            return 0
+        return int(declared.message_count)

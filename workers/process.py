@@ -1,0 +1,144 @@
+"""What one worker process is: its boot id, its heart, its detectors. Started by Celery's signals.
+
+Prefork children (extraction, video, audio) start here after the spawn, so nothing is inherited;
+the thread pool of fusion has no children and starts in the worker itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import signal
+from functools import lru_cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from celery.signals import (
+    celeryd_after_setup,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutdown,
+)
+
+from core import fleet, logging
+from core.config import settings
+from core.db import transaction
+from core.domain import Modality
+from core.errors import DetectorUnavailable
+from core.queue import Queue
+from workers.heart import Heart
+
+if TYPE_CHECKING:
+    from workers.detectors.base import Detector
+
+log = logging.get(__name__)
+#: Set by the parent before it spawns, so that a child knows what it serves.
+QUEUES_VARIABLE = "DEEPDEFEND_WORKER_QUEUES"
+PR_SET_PDEATHSIG = 1  # prctl(2)
+MODALITY_OF_QUEUE = {Queue.VIDEO.value: Modality.VIDEO, Queue.AUDIO.value: Modality.AUDIO}
+
+
+class WorkerState:
+    """The state of this process: who it is and what it has loaded."""
+
+    def __init__(self) -> None:
+        self.boot_id = secrets.token_hex(8)  # random per start: a restart under the same name is another
+        self.queues = os.environ.get(QUEUES_VARIABLE, "").split()
+        self.heart = Heart(self.boot_id, settings().steps, announce=self.announce)
+        self._loaded: dict[Modality, Detector[Any]] = {}
+
+    def start(self) -> None:
+        """Load what can be loaded, say so, and begin to beat."""
+        for modality in self.modalities():
+            try:
+                self.detector(modality)
+            except DetectorUnavailable as error:
+                log.warning(error.detail, action="no_detector", code=error.code, modality=modality.value)
+        self.announce()
+        self.heart.start()
+
+    def modalities(self) -> list[Modality]:
+        """What this process must be able to score."""
+        return [MODALITY_OF_QUEUE[queue] for queue in self.queues if queue in MODALITY_OF_QUEUE]
+
+    def detector(self, modality: Modality) -> Detector[Any]:
+        """The loaded detector. Looks again when there was none: weights may have been pulled since.
+
+        Raises DetectorUnavailable.
+        """
+        if modality not in self._loaded:
+            from workers.detectors import registry  # noqa: PLC0415 - torch only where it is needed
+
+            self._loaded[modality] = registry.load(
+                modality, settings().models, allow_test=settings().allow_test_detectors
+            )
+            if self.heart.is_alive():
+                self.announce()
+        return self._loaded[modality]
+
+    def announce(self) -> None:
+        """Write this process's fleet row."""
+        from workers.media import sandbox  # noqa: PLC0415 - probes the host; only extraction needs it
+
+        with transaction() as session:
+            fleet.announce(
+                session,
+                boot_id=self.boot_id,
+                queues=self.queues,
+                version=version("deepdefend"),
+                sandbox=sandbox.level() if Queue.EXTRACTION.value in self.queues else None,
+                detectors=[self._status(modality) for modality in self.modalities()],
+            )
+
+    def _status(self, modality: Modality) -> dict[str, Any]:
+        from workers.detectors import registry  # noqa: PLC0415 - torch only where it is needed
+
+        status = registry.status(settings().models, modality, allow_test=settings().allow_test_detectors)
+        return status | {"loaded": modality in self._loaded}
+
+    def stop(self) -> None:
+        """Say goodbye, so that readiness sees it at once."""
+        self.heart.stop()
+        with transaction() as session:
+            fleet.leave(session, self.boot_id)
+
+
+@lru_cache(maxsize=1)
+def this_process() -> WorkerState:
+    """The state of this process, made on first use: never before the spawn."""
+    return WorkerState()
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this child when its parent dies, so that a kill -9 leaves no orphan."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]  # Celery ships no types
+def _remember_queues(instance: Any, **_: Any) -> None:
+    os.environ[QUEUES_VARIABLE] = " ".join(instance.app.amqp.queues.consume_from)
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _start_child(**_: Any) -> None:
+    die_with_parent()
+    this_process().start()
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _start_threads(sender: Any, **_: Any) -> None:
+    if "prefork" not in type(sender.pool).__module__:
+        this_process().start()
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _stop_child(**_: Any) -> None:
+    this_process().stop()
+
+
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _stop_threads(sender: Any, **_: Any) -> None:
+    if "prefork" not in type(sender.pool).__module__:
+        this_process().stop()

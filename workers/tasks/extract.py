@@ -1,0 +1,51 @@
+"""Queue `extraction`: the file becomes a timeline, faces, crops and sound."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from core import analyses, results
+from core.config import settings
+from core.db import read, transaction
+from core.domain import Options, Stage
+from core.queue import Task
+from core.storage import storage
+from workers.app import app
+from workers.base import run_step
+from workers.heart import Hold
+from workers.media.extract import extract
+from workers.tasks import artifacts
+
+
+@app.task(name=Task.EXTRACT.value)  # type: ignore[untyped-decorator]  # Celery ships no types
+def extract_step(analysis_id: str, shard: int) -> None:
+    """Extract one analysis."""
+    run_step(Stage.EXTRACT, analysis_id, shard, extract_media)
+
+
+def extract_media(hold: Hold) -> None:
+    """Decode in the sandbox, upload what was found, and owe the branches in the closing transaction."""
+    claim = hold.claim
+    with read() as session:
+        analysis = analyses.load(session, claim.analysis_id)
+        key, options = analysis.media.object_key, Options.model_validate(analysis.options)
+    with tempfile.TemporaryDirectory(prefix="deepdefend-", dir=settings().temp_dir) as name:
+        folder = Path(name)
+        source, work = folder / "source", folder / "work"
+        work.mkdir(mode=0o700)
+        storage().download_file(key, source)
+        manifest = extract(
+            source,
+            work,
+            options=options,
+            limits=settings().limits,
+            require_sandbox=settings().require_sandbox,
+            checkpoint=hold.check,
+        )
+        hold.check()
+        thumbnails = artifacts.publish(storage(), claim, work, manifest)
+    with transaction() as session:
+        results.record_extraction(
+            session, claim, manifest, scratch=artifacts.scratch(claim), thumbnails=thumbnails
+        )
