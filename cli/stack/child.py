@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cli.stack import StackError, launch
-
-#: Environment variable carried by every process of a stack: a sweep after a crash finds them by it.
-TAG = "DEEPDEFEND_STACK"
+from cli.stack.sentinel import TAG
 
 
 def always_ready() -> bool:
@@ -23,8 +21,8 @@ def always_ready() -> bool:
     return True
 
 
-def nothing_left() -> None:
-    """The cleaning up after a process that leaves nothing behind."""
+def nothing_to_do() -> None:
+    """The default of every hook here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +32,17 @@ class Service:
     name: str
     command: tuple[str, ...]
     log: Path
-    tag: str  #: value of `TAG` in its environment: the data directory
+    tag: str  #: value of `TAG` in its environment: what a sweep finds it by
     probe: Callable[[], bool] = always_ready  #: a real request to the server; must not raise
     env: Mapping[str, str] = field(default_factory=dict)  #: added to the parent's
     cwd: Path | None = None
     stop_signal: signal.Signals = signal.SIGTERM  #: asks for an orderly end
     death_signal: signal.Signals = signal.SIGTERM  #: sent by the kernel when the parent dies
     identity: str = "-"  #: see `cli.stack.launch`
+    is_server: bool = False  #: ended after all that are not
     start_seconds: float = 60  #: how long it may take until `probe` says yes
     stop_seconds: float = 10  #: how long it may take to end in order before it is killed
-    clean_up: Callable[[], None] = nothing_left  #: called when it has ended
+    clean_up: Callable[[], None] = nothing_to_do  #: called when it has ended
 
 
 class Child:
@@ -77,10 +76,14 @@ class Child:
         """Exit status, or None while it runs."""
         return self._process.poll()
 
-    def wait_ready(self) -> None:
-        """Return when the probe says yes. Raises StackError with the log's tail when it cannot."""
+    def wait_ready(self, on_wait: Callable[[], None] = nothing_to_do) -> None:
+        """Return when the probe says yes; `on_wait` is called between tries and may raise.
+
+        Raises StackError with the log's tail when the process ends or takes too long.
+        """
         deadline = time.monotonic() + self.service.start_seconds
         while not self.service.probe():
+            on_wait()
             if self.returncode is not None:
                 raise StackError(f"{self.service.name} ended at once: {self.tail()}")
             if time.monotonic() > deadline:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 import socket
 
+from cli.stack import StackError
+
 #: Below the kernel's range for outgoing connections (32768…), so that no client socket takes
 #: a remembered port while the stack is down.
 RANGE = range(20_000, 32_000)
@@ -13,15 +15,27 @@ LOOPBACK = "127.0.0.1"
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
     """Whether a server could listen on it now."""
+    return why_taken(port, host) is None
+
+
+def must_be_free(port: int, host: str, option: str) -> None:
+    """Raise StackError, naming the option that chooses another port, when it cannot be listened on."""
+    why = why_taken(port, host)
+    if why:
+        raise StackError(f"cannot listen on {host} port {port} ({why}); choose another with {option}")
+
+
+def why_taken(port: int, host: str) -> str | None:
+    """Why no server can listen on it now; None when one can."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen()
-    except OSError:
-        return False
-    return True
+    except (OSError, OverflowError) as error:
+        return getattr(error, "strerror", None) or str(error)
+    return None
 
 
 def free_port(avoid: set[int] | None = None) -> int:

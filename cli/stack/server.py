@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cli.stack import StackError, ports
-from cli.stack.child import Child, Service
+from cli.stack.child import Child, Service, nothing_to_do
 from cli.stack.state import State
 
 ATTEMPTS = 3  # a port may be taken between choosing it and listening on it
@@ -92,15 +92,19 @@ class Server(ABC):
             identity=self.identity(),
             stop_seconds=self.stop_seconds,
             clean_up=self.clean_up,
+            is_server=True,
         )
 
-    def spawn(self) -> Child:
-        """A running, ready server. Raises StackError with its last words when that fails."""
+    def spawn(self, on_wait: Callable[[], None] = nothing_to_do) -> Child:
+        """A running, ready server; `on_wait` as in `Child.wait_ready`.
+
+        Raises StackError with its last words when that fails.
+        """
         for attempt in range(ATTEMPTS):
             self.prepare(new_ports=attempt > 0)
             child = Child(self.service())
             try:
-                child.wait_ready()
+                child.wait_ready(on_wait)
             except StackError:
                 child.stop()
                 if attempt == ATTEMPTS - 1:

@@ -1,0 +1,64 @@
+"""The command line of each process of the product, for the supervisor and for `deepdefend worker` etc."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from core.queue import Queue
+
+#: Decoding and models need processes; judging and posting mostly wait.
+PREFORK = frozenset({Queue.EXTRACTION, Queue.VIDEO, Queue.AUDIO})
+#: One worker service a line.
+WORKERS: tuple[tuple[Queue, ...], ...] = (
+    (Queue.EXTRACTION,),
+    (Queue.VIDEO,),
+    (Queue.AUDIO,),
+    (Queue.FUSION, Queue.WEBHOOKS),
+)
+THREADS = 4
+#: After TERM, seconds for open streams to end.
+API_GRACE = 5
+
+PYTHON = (sys.executable, "-m")
+
+
+def api(host: str, port: int) -> tuple[str, ...]:
+    """uvicorn; proxy headers are trusted from the loopback address only, its default."""
+    where = ("--host", host, "--port", str(port))
+    quiet = ("--no-access-log", "--no-server-header")
+    return (*PYTHON, "uvicorn", "api.app:app", *where, *quiet, "--timeout-graceful-shutdown", str(API_GRACE))
+
+
+def worker(queues: Sequence[Queue], concurrency: int | None = None) -> tuple[str, ...]:
+    """A Celery worker; prefork for decoding and models, threads when it serves neither."""
+    heavy = bool(PREFORK & set(queues))
+    names = ",".join(queue.value for queue in queues)
+    pool = ("--pool", "prefork" if heavy else "threads")
+    size = ("--concurrency", str(concurrency or (1 if heavy else THREADS)))
+    quiet = ("--without-gossip", "--without-mingle", "--loglevel", "INFO")
+    node = ("--hostname", f"{names.replace(',', '-')}@%h")
+    return (
+        *PYTHON,
+        "celery",
+        "--app",
+        "workers.app",
+        "worker",
+        "--queues",
+        names,
+        *pool,
+        *size,
+        *node,
+        *quiet,
+    )
+
+
+def dispatcher() -> tuple[str, ...]:
+    """The process that publishes what is owed."""
+    return (*PYTHON, "workers.dispatcher")
+
+
+def flower(host: str, port: int) -> tuple[str, ...]:
+    """Flower; its user and password come in FLOWER_BASIC_AUTH, out of sight of `ps`."""
+    where = (f"--address={host}", f"--port={port}")
+    return (*PYTHON, "celery", "--app", "workers.app", "flower", *where)
