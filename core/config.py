@@ -38,6 +38,7 @@ class Limits(BaseModel):
 
     min_upload_bytes: Annotated[int, Field(ge=0)] = 0  # a 2 s voice note is smaller than 100 KB
     max_upload_bytes: Annotated[int, Field(ge=1)] = 500 * MiB  # half an hour of 1080p at 2 Mbit/s
+    upload_idle: timedelta = timedelta(seconds=60)  # a sender that is silent for longer has gone
     max_duration: timedelta = timedelta(minutes=30)  # an hour of two CPU cores without a GPU
     max_pixels: Annotated[int, Field(ge=1)] = 8192 * 4320  # 8K; a 12000x12000 frame needs 870 MB
     max_frames: Annotated[int, Field(ge=1)] = 30 * 60 * 60  # 30 minutes at 60 fps
@@ -97,7 +98,9 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = "development"
     database_url: SecretStr  # postgresql://user:password@host:port/name
     broker_url: SecretStr  # redis://host:port/db
-    secret_key: SecretStr  # keys the hashes of API keys and signs cursors; at least 32 characters
+    secret_key: Annotated[
+        SecretStr, Field(min_length=32)
+    ]  # keys the hashes of API keys and signs cursors; at least 32 characters
     s3: S3Settings = S3Settings()
     limits: Limits = Limits()
     steps: StepSettings = StepSettings()

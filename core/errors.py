@@ -16,6 +16,7 @@ DeepDefendError
 ├── Fenced                 a worker lost its lease; its results are discarded
 ├── MediaError             the file cannot be analysed; carries a stable code
 ├── DetectorUnavailable    no usable weights; carries the mending command
+├── DetectorFailed         the detector broke, or answered no probability
 └── StorageError           S3 did not do what was asked
 """
 
@@ -147,6 +148,12 @@ class DetectorUnavailable(DeepDefendError):
     """No usable detector weights for this modality."""
 
     code = "no_detector_weights"
+
+
+class DetectorFailed(DeepDefendError):
+    """The detector broke, or answered something that is not a probability."""
+
+    code = "detector_failed"
 
 
 class StorageError(DeepDefendError):

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from core import steps
@@ -146,20 +146,8 @@ def _stage_status(statuses: Sequence[StepStatus], closed: int) -> StepStatus:
 def stats(session: Session, owner: str) -> dict[str, Any]:
     """Counts and distributions over the owner's analyses, all from rows."""
     mine = Analysis.owner == owner
-    by_status = dict(
-        session.execute(select(Analysis.status, func.count()).where(mine).group_by(Analysis.status))
-        .tuples()
-        .all()
-    )
-    verdicts = dict(
-        session.execute(
-            select(Analysis.verdict, func.count())
-            .where(mine, Analysis.verdict.is_not(None))
-            .group_by(Analysis.verdict)
-        )
-        .tuples()
-        .all()
-    )
+    by_status = _counts(session, Analysis.status, mine)
+    verdicts = _counts(session, Analysis.verdict, mine & Analysis.verdict.is_not(None))
     return {
         "analyses": {"total": sum(by_status.values())}
         | {s.value: by_status.get(s.value, 0) for s in AnalysisStatus},
@@ -168,6 +156,12 @@ def stats(session: Session, owner: str) -> dict[str, Any]:
         "modalities": _modalities(session, owner),
         "media": _media(session, owner),
     }
+
+
+def _counts(session: Session, column: Any, condition: ColumnElement[bool]) -> dict[str, int]:
+    """How many analyses there are of each value of a column."""
+    rows = session.execute(select(column, func.count()).where(condition).group_by(column)).all()
+    return {value: count for value, count in rows}  # noqa: C416 - dict() of a Result reads it as a mapping
 
 
 def _confidence(session: Session, owner: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import psycopg2
 from kombu.exceptions import OperationalError as BrokerDown
 from redis.exceptions import RedisError
 from sqlalchemy import func
@@ -132,7 +133,7 @@ class Dispatcher:
         while not self._stopping.is_set():
             try:
                 self._lead()
-            except DBAPIError:
+            except (DBAPIError, psycopg2.Error):
                 log.warning("the database is away", action="database_away", exc_info=True)
                 self._stopping.wait(2)
 

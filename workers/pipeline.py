@@ -1,6 +1,6 @@
 """The whole canvas on one screen: what is sent to Celery, and in what shape.
 
-    extract ──> chord( video×n, audio×m ) ──> fuse
+    extract ──> chord( video..., audio... ) ──> fuse
 
 The chord is the fast path and the barrier that Flower shows. Its arguments are ids, its results are
 never read: every task looks in Postgres whether the work is its to do.
