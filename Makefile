@@ -1,0 +1,54 @@
+# Every verb of the project; `make` alone lists them.
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+PYTEST ?= $(BIN)/pytest
+SOURCES := api bench cli core migrations tests workers
+
+.PHONY: help setup demo up test check lint types imports check-docker pytest format bench lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+setup: ## make .venv with Python 3.11 and the pinned dependencies
+	@scripts/setup
+
+demo: setup ## run everything, analyse a sample clip, show its report, end
+	@$(BIN)/deepdefend demo
+
+up: setup ## run everything on this machine until Ctrl-C
+	@$(BIN)/deepdefend up
+
+test: setup check pytest ## all checks, then all tests with coverage
+
+check: lint types imports check-docker ## every check that is not a test
+
+lint: setup ## style: ruff and its formatter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## types: mypy, strict
+	$(BIN)/mypy
+
+imports: setup ## the arrows between the rooms: import-linter
+	$(BIN)/lint-imports
+
+check-docker: setup ## Dockerfiles and Compose files
+	scripts/check-deploy
+
+pytest: setup ## the tests alone, with coverage; PYTEST_ARGS="-k name" narrows
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=xml $(PYTEST_ARGS)
+
+format: setup ## write the style into the files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup ## the benchmarks against the naive baseline
+	$(BIN)/python -m bench
+
+lock: setup ## write requirements.lock from what .venv holds
+	scripts/lock
+
+clean: ## remove .venv, caches and the demo's data
+	rm -rf .venv .deepdefend .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .coverage .coverage.* coverage.xml htmlcov build dist
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
