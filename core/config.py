@@ -98,9 +98,8 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = "development"
     database_url: SecretStr  # postgresql://user:password@host:port/name
     broker_url: SecretStr  # redis://host:port/db
-    secret_key: Annotated[
-        SecretStr, Field(min_length=32)
-    ]  # keys the hashes of API keys and signs cursors; at least 32 characters
+    # Keys the hashes of API keys and signs cursors; 32 characters are beyond guessing.
+    secret_key: Annotated[SecretStr, Field(min_length=32)]
     s3: S3Settings = S3Settings()
     limits: Limits = Limits()
     steps: StepSettings = StepSettings()
