@@ -1,0 +1,1 @@
+"""Detectors: arrays in, probabilities out. Knows neither Celery nor the database."""

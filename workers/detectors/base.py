@@ -1,0 +1,234 @@
+"""The detector an author writes against: `load` and `predict`; everything else is done here.
+
+The base owns the choice of device and number format, batches, the lock, inference mode, the digest of the
+weights and the check of every answer. torch is imported when a detector starts, never before: a CUDA call
+ahead of the worker's spawn would be inherited by nobody and break the children.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from core.domain import Modality
+from core.errors import DetectorFailed, DetectorUnavailable
+from core.evidence import DetectorIdentity
+from workers.detectors import checkpoint as checkpoints
+from workers.detectors import hardware, store
+from workers.detectors.checkpoint import Checkpoint, Wish
+
+if TYPE_CHECKING:
+    import torch
+
+Crops = npt.NDArray[np.uint8]
+Window = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.float32]
+Batch = TypeVar("Batch", Crops, Sequence[Window])
+
+CROP_AXES = 4  # N x H x W x 3
+#: A tenth of a second at 16 kHz: below it no detector has anything to hear.
+SHORTEST_WINDOW = 1600
+#: What a broken model or plugin raises out of tensor arithmetic.
+FAULTS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError)
+
+
+class Detector(ABC, Generic[Batch]):
+    """One loaded model of one modality. Authors subclass FrameDetector or AudioDetector."""
+
+    modality: ClassVar[Modality]
+
+    def __init__(self, checkpoint: Checkpoint, wish: Wish) -> None:
+        """Choose where to run and load; raises DetectorUnavailable with a stable code, nothing else."""
+        self.checkpoint = checkpoint
+        self.batch_size = wish.batch_size
+        self._lock = threading.Lock()
+        self._digest = store.verify(checkpoint.folder)
+        self.device, self.dtype = self._choose(wish)
+        self._load()
+
+    @classmethod
+    def locate(cls, wish: Wish) -> Checkpoint:
+        """Find the files without loading them; a detector that carries its own weights overrides this."""
+        return checkpoints.open_checkpoint(wish)
+
+    @abstractmethod
+    def load(self) -> None:
+        """Read `self.checkpoint` and put the model on `self.device` as `self.dtype`."""
+
+    @property
+    def identity(self) -> DetectorIdentity:
+        """Who speaks, with the digest that was computed when it was loaded."""
+        return DetectorIdentity(
+            id=self.checkpoint.id,
+            modality=self.modality,
+            version=self.checkpoint.version,
+            digest=self._digest,
+            fake_label=self.checkpoint.fake.label,
+            test_only=self.checkpoint.test_only,
+        )
+
+    @abstractmethod
+    def _ask(self, batch: Batch) -> torch.Tensor:
+        """Move a batch to the device and call the author's predict."""
+
+    def _choose(self, wish: Wish) -> tuple[torch.device, torch.dtype]:
+        import torch  # noqa: PLC0415
+
+        if wish.threads:
+            torch.set_num_threads(wish.threads)
+        device = hardware.choose_device(wish.device)
+        return device, hardware.choose_dtype(device)
+
+    def _load(self) -> None:
+        try:
+            self.load()
+        except DetectorUnavailable:
+            raise
+        except ImportError as error:
+            raise DetectorUnavailable(
+                f"{self.checkpoint.id} needs a package that is not installed: {error.name}.",
+                code="missing_dependency",
+            ) from error
+        except Exception as error:  # a checkpoint is a stranger's file: anything may come out of reading it
+            raise DetectorUnavailable(
+                f"Checkpoint {self.checkpoint.id} cannot be loaded ({type(error).__name__}).",
+                code="checkpoint_damaged",
+            ) from error
+
+    def _score(self, batch: Batch) -> Scores:
+        """Probabilities of one batch; halves it, for good, when the device has too little memory."""
+        import torch  # noqa: PLC0415
+
+        try:
+            with self._lock, torch.inference_mode():
+                answer = self._ask(batch).to("cpu", torch.float32).numpy()
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise DetectorFailed(
+                    f"{self.checkpoint.id} has too little memory on {self.device}."
+                ) from error
+            self.batch_size = max(1, len(batch) // 2)
+        except FAULTS as error:
+            raise DetectorFailed(f"{self.checkpoint.id} broke: {type(error).__name__}.") from error
+        else:
+            return self._checked(answer, len(batch))
+        halves = (batch[: self.batch_size], batch[self.batch_size :])
+        return np.concatenate([self._score(half) for half in halves])
+
+    def _checked(self, answer: npt.NDArray[np.float32], count: int) -> Scores:
+        if answer.shape != (count,):
+            raise DetectorFailed(f"{self.checkpoint.id} gave {answer.shape} for {count} inputs.")
+        if not np.isfinite(answer).all() or answer.min() < 0 or answer.max() > 1:
+            raise DetectorFailed(f"{self.checkpoint.id} answered something that is not a probability.")
+        return answer
+
+
+class FrameDetector(Detector[Crops]):
+    """Looks at face crops."""
+
+    modality = Modality.VIDEO
+
+    @abstractmethod
+    def predict(self, crops: torch.Tensor) -> torch.Tensor:
+        """Crops N x H x W x 3, uint8, RGB, on `self.device` -> N probabilities of fake."""
+
+    def scores(self, crops: Crops, *, checkpoint: Callable[[], None] | None = None) -> Scores:
+        """Crops N x H x W x 3, uint8, RGB -> N float32 in [0, 1]; N may be 0.
+
+        `checkpoint` is called before each batch and may raise to stop. Raises ValueError for another shape
+        or type, DetectorFailed when the model breaks or answers no probability.
+        """
+        if crops.ndim != CROP_AXES or crops.shape[-1] != 3 or crops.dtype != np.uint8:  # noqa: PLR2004
+            raise ValueError(f"crops are N x H x W x 3, uint8; got {crops.shape}, {crops.dtype}")
+        answers = []
+        for batch in even_batches(crops, self.batch_size):
+            if checkpoint is not None:
+                checkpoint()
+            answers.append(self._score(batch))
+        return np.concatenate(answers) if answers else np.empty(0, np.float32)
+
+    def _ask(self, batch: Crops) -> torch.Tensor:
+        import torch  # noqa: PLC0415
+
+        # A memory-mapped array may be read-only, which torch warns about: copy that one.
+        contiguous = np.require(batch, requirements=["C", "W"])
+        return self.predict(torch.from_numpy(contiguous).to(self.device, non_blocking=True))
+
+
+class AudioDetector(Detector[Sequence[Window]]):
+    """Listens to windows of a voice."""
+
+    modality = Modality.AUDIO
+    #: Whether `predict` may be given windows of different lengths, filled up with zeros. Where it is False a
+    #: batch holds one length only, so that a score never depends on what else was in the batch.
+    takes_padding: bool = False
+
+    @abstractmethod
+    def predict(self, windows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Windows N x T, float32, 16 kHz, zeros beyond `lengths` (N, int64) -> N probabilities of fake."""
+
+    def scores(self, windows: Sequence[Window], *, checkpoint: Callable[[], None] | None = None) -> Scores:
+        """Windows of mono float32 at 16 kHz -> one float32 in [0, 1] each; there may be none.
+
+        `checkpoint` is called before each batch and may raise to stop. Raises ValueError for a window that is
+        too short, not finite or not one-dimensional; DetectorFailed as FrameDetector does.
+        """
+        for window in windows:
+            _check_window(window)
+        answers = np.empty(len(windows), np.float32)
+        for rows in self._batches(windows):
+            if checkpoint is not None:
+                checkpoint()
+            answers[rows] = self._score([windows[row] for row in rows])
+        return answers
+
+    def _batches(self, windows: Sequence[Window]) -> Iterator[list[int]]:
+        """Rows that are scored together: neighbours in length, or of one length."""
+
+        def length(row: int) -> int:
+            return len(windows[row])
+
+        ordered = sorted(range(len(windows)), key=length)
+        groups = [ordered] if self.takes_padding else [list(group) for _, group in groupby(ordered, length)]
+        for group in groups:
+            yield from even_batches(group, self.batch_size)
+
+    def _ask(self, batch: Sequence[Window]) -> torch.Tensor:
+        import torch  # noqa: PLC0415
+
+        lengths = [len(window) for window in batch]
+        padded = np.zeros((len(batch), max(lengths, default=0)), np.float32)
+        for row, window in enumerate(batch):
+            padded[row, : len(window)] = window
+        return self.predict(
+            torch.from_numpy(padded).to(self.device), torch.tensor(lengths, device=self.device)
+        )
+
+
+Cut = TypeVar("Cut", Crops, list[int])
+
+
+def even_batches(items: Cut, size: int) -> Iterator[Cut]:
+    """Cut into the fewest batches of at most `size`, of sizes that differ by one at most.
+
+    33 crops at 32 are 17 and 16, not 32 and a straggler that costs as much as ten.
+    """
+    count = -(-len(items) // size)
+    edges = [len(items) * n // count for n in range(count + 1)] if count else [0]
+    for start, end in pairwise(edges):
+        yield items[start:end]
+
+
+def _check_window(window: Window) -> None:
+    if window.ndim != 1 or window.dtype != np.float32 or len(window) < SHORTEST_WINDOW:
+        raise ValueError(
+            f"windows are float32 of at least {SHORTEST_WINDOW} samples; got {window.shape}, {window.dtype}"
+        )
+    if not np.isfinite(window).all():
+        raise ValueError("a window holds samples that are not finite")
