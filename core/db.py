@@ -66,12 +66,10 @@ def read() -> Iterator[Session]:
 
 
 def lock_connection(key: int) -> Any:
-    """A raw connection that holds the advisory lock `key`, or None when another process holds it."""
+    """A raw psycopg2 connection that holds the advisory lock `key`; None when another process holds it."""
     raw = engine().raw_connection()
+    connection: Any = raw.driver_connection
     raw.detach()  # never back to the pool: closing it is what gives the lock up
-    connection = raw.driver_connection
-    if connection is None:  # pragma: no cover - SQLAlchemy's typing allows it, psycopg2 never does it
-        return None
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", (key,))
         held = cursor.fetchone()[0]

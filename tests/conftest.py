@@ -18,6 +18,7 @@ from typing import Any
 import psycopg2
 import pytest
 import redis
+from hypothesis import settings as hypothesis_settings
 from sqlalchemy import text
 
 from cli.stack.server import Server
@@ -38,6 +39,10 @@ os.environ.update(
 )
 for name in ("GOOGLE_API_KEY", "DEEPDEFEND_ALLOW_TEST_DETECTORS", "DEEPDEFEND_MODELS__DIR"):
     os.environ.pop(name, None)  # the developer's own settings must not change what tests see
+
+# A test never times: a slow machine is not a failure.
+hypothesis_settings.register_profile("deepdefend", deadline=None, max_examples=50)
+hypothesis_settings.load_profile("deepdefend")
 
 KINDS: dict[str, Callable[[Path], Server]] = {
     "postgres": partial(PostgresServer, durable=False),

@@ -25,9 +25,9 @@ from core.fusion.thresholds import Null
 
 #: Sums are taken over integers, so that rounding can never turn more evidence into less.
 _UNIT = 1_000_000
-#: Longer windows need not be looked at: one of mean x holds a window of 33 to 64 of mean >= x, which is
-#: significant at any floor two null sd above the null mean. Keeps the scan linear in the file's length.
-LONGEST = 64
+#: Longer windows need not be looked at: one of mean x holds a window of 65 to 128 of mean >= x, and that
+#: is significant at any floor one null sd above the null mean. Keeps the scan linear in the file's length.
+LONGEST = 128
 
 
 class Run(Frozen):

@@ -18,9 +18,9 @@ from core.evidence import Probability
 class Null(Frozen):
     """How the interval scores of an unaltered file are taken to scatter."""
 
-    mean: Probability = 0.35  #: real files of a usable detector lie below 0.5: one sd below it
-    sd: Annotated[float, Field(gt=0, le=0.5)] = 0.14  #: so that 0.6 is a little under two sd away
-    correlation: Annotated[float, Field(ge=0, lt=1)] = 0.2  #: of neighbouring intervals, AR(1)
+    mean: Probability = 0.35  #: a real file of a usable detector lies a good sd below 0.5
+    sd: Annotated[float, Field(gt=0, le=0.5)] = 0.13  #: so that 0.6 is a little under two sd away
+    correlation: Annotated[float, Field(ge=0, lt=1)] = 0.5  #: of neighbouring intervals, AR(1)
 
 
 class ModalityThresholds(Frozen):
@@ -29,7 +29,7 @@ class ModalityThresholds(Frozen):
     real_below: Probability = 0.5  #: a mean below it looks real
     suspicious: Probability = 0.6  #: a mean, run or interval at or above it is suspicious
     decisive: Probability = 0.7  #: from here on a clear other modality no longer makes a conflict
-    run_excess: float = 1.5  #: sd a run must clear beyond its size's share to accuse (false alarm 0.3%)
+    run_excess: float = 1.5  #: sd a run must clear beyond its size's share to accuse (0.2% of clean files)
     doubt_excess: float = 0.8  #: the same, to take REAL away (5% of clean files)
     null: Null = Null()
 
