@@ -1,0 +1,88 @@
+"""The API as an ASGI application: `uvicorn api.app:app`.
+
+Importing reads no setting and opens no connection; the first request, or the start-up, does.
+"""
+
+from __future__ import annotations
+
+import logging as standard_logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from anyio import CapacityLimiter
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from api import openapi
+from api.dependencies import BEARER
+from api.errors import respond
+from api.middleware import Authentication, Envelope, Linger
+from api.routes import analyses, detectors, health, pages, stats
+from api.upload import STORAGE_THREADS
+from core import db, logging
+from core.config import settings
+
+#: Looks of `/readyz` that may be in flight, hung ones included: nothing else waits for them.
+PROBE_THREADS = 9
+
+
+class Api(FastAPI):
+    """FastAPI with our OpenAPI document."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document of `/openapi.json`."""
+        return openapi.document(self)
+
+
+def create_app() -> FastAPI:
+    """A new application. Settings are read when it starts or serves, not here."""
+    app = Api(
+        title="DeepDefend",
+        version=_version(),
+        lifespan=_lifespan,
+        docs_url=None,  # ours is served without a CDN: api.routes.pages
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # operation ids as people would name them
+        redirect_slashes=False,  # one address for each thing
+        exception_handlers={HTTPException: _problem, RequestValidationError: _problem},
+    )
+    app.state.upload_threads = CapacityLimiter(STORAGE_THREADS)
+    app.state.probe_threads = CapacityLimiter(PROBE_THREADS)
+    for keyed in (analyses.router, stats.router, detectors.router):
+        app.include_router(keyed, dependencies=[Depends(BEARER)])
+    for public in (health.router, pages.router):
+        app.include_router(public)
+    for middleware in (Authentication, Envelope, Linger):  # the last added is the outermost
+        app.add_middleware(middleware)
+    return app
+
+
+def _version() -> str:
+    """Of the installed distribution; a bare checkout has none."""
+    try:
+        return version("deepdefend")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    """Without these two handlers FastAPI would answer in its own words before `Envelope` sees it."""
+    return respond(request.scope, error)
+
+
+@asynccontextmanager
+async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
+    """Check the settings, join uvicorn's log to ours, and give connections back at the end."""
+    logging.configure(settings(), "api")
+    for name in ("uvicorn", "uvicorn.error"):
+        logger = standard_logging.getLogger(name)
+        logger.handlers, logger.propagate = [], True
+    yield
+    db.engine().dispose()
+
+
+app = create_app()

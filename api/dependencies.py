@@ -1,0 +1,34 @@
+"""What routes ask for: the caller, with the scope that the call needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+
+from api.errors import MissingScope
+from core.keys import Caller, Scope
+
+#: For the OpenAPI document only: `api.middleware.Authentication` has checked the key long before.
+BEARER = HTTPBearer(
+    auto_error=False, scheme_name="ApiKey", bearerFormat="dd_…", description="`deepdefend keys create`"
+)
+
+
+def scoped(scope: Scope) -> Callable[[Request], Caller]:
+    """A dependency that gives the caller, or answers 403 when the key lacks `scope`."""
+
+    def caller(request: Request) -> Caller:
+        found: Caller = request.state.caller
+        if scope.value not in found.scopes:
+            raise MissingScope(scope.value)
+        return found
+
+    return caller
+
+
+Reader = Annotated[Caller, Depends(scoped(Scope.ANALYSES_READ))]
+Writer = Annotated[Caller, Depends(scoped(Scope.ANALYSES_WRITE))]
+StatsReader = Annotated[Caller, Depends(scoped(Scope.STATS))]

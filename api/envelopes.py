@@ -1,0 +1,105 @@
+"""From rows to the JSON of the API. Pure: what it needs has been read in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from api import schemas
+from core import models
+from core.domain import BRANCHES, TERMINAL, AnalysisStatus, Stage
+from core.listing import StageProgress
+
+#: Shares of the whole: on two CPU cores decoding takes about a third, the detectors nearly all the rest.
+EXTRACT_SHARE, BRANCHES_SHARE, FUSE_SHARE = 0.35, 0.6, 0.05
+#: Poll soon at first, then ever more rarely: seconds, and the age at which a second is added.
+POLL_FASTEST, POLL_SLOWEST, POLL_STEP = 1, 10, 20
+ANALYSES: Final = "/v1/analyses"
+
+
+def analysis(row: models.Analysis, stages: Sequence[StageProgress]) -> schemas.Analysis:
+    """The envelope of one analysis."""
+    return schemas.Analysis(
+        progress=schemas.Progress(
+            fraction=fraction(AnalysisStatus(row.status), stages),
+            stages=[schemas.StageState(**stage.model_dump()) for stage in stages],
+        ),
+        report=row.report,
+        deadline=row.deadline,
+        **_common(row),
+    )
+
+
+def summary(row: models.Analysis) -> schemas.Summary:
+    """One line of a list."""
+    return schemas.Summary(**_common(row))
+
+
+def _common(row: models.Analysis) -> dict[str, Any]:
+    here = location(row)
+    media = {name: getattr(row.media, name) for name in ("sha256", "size_bytes", "facts")}
+    names = (
+        "id",
+        "status",
+        "options",
+        "verdict",
+        "confidence",
+        "error",
+        "created_at",
+        "started_at",
+        "completed_at",
+    )
+    return {name: getattr(row, name) for name in names} | {
+        "media": media | {"filename": row.filename},
+        "metadata": row.metadata_,
+        "links": {"self": here, "intervals": f"{here}/intervals"},
+    }
+
+
+def interval(row: models.Interval) -> schemas.Interval:
+    """One interval with its evidence."""
+    return schemas.Interval.model_validate(
+        {name: getattr(row, name) for name in schemas.Interval.model_fields}
+    )
+
+
+def location(row: models.Analysis) -> str:
+    """Path of the analysis: relative, so that no Host header can bend it."""
+    return f"{ANALYSES}/{row.id}"
+
+
+def etag(row: models.Analysis) -> str:
+    """Weak: the same version is the same answer, but not always the same bytes."""
+    return f'W/"{row.version}"'
+
+
+def matches(if_none_match: str | None, tag: str) -> bool:
+    """Weak comparison of an If-None-Match header (RFC 9110 section 13.1.2)."""
+    offered = [item.strip() for item in (if_none_match or "").split(",")]
+    return "*" in offered or tag.removeprefix("W/") in {item.removeprefix("W/") for item in offered}
+
+
+def retry_after(row: models.Analysis, now: datetime) -> int | None:
+    """Seconds until the next look is worth it; None when there is nothing more to come."""
+    if AnalysisStatus(row.status) in TERMINAL:
+        return None
+    age = (now - row.created_at).total_seconds()
+    return min(POLL_SLOWEST, POLL_FASTEST + max(0, int(age / POLL_STEP)))
+
+
+def fraction(status: AnalysisStatus, stages: Sequence[StageProgress]) -> float:
+    """How much of the work is behind: 0 to 1, never falling as stages appear, 1 only at the end."""
+    if status in TERMINAL:
+        return 1.0
+    extracted = _share(stages, {Stage.EXTRACT})
+    branches = _share(stages, BRANCHES) if any(stage.stage in BRANCHES for stage in stages) else 1.0
+    behind = EXTRACT_SHARE * extracted
+    if extracted == 1.0:  # only now is the number of branches known
+        behind += BRANCHES_SHARE * branches + FUSE_SHARE * _share(stages, {Stage.FUSE})
+    return round(min(behind, 0.99), 4)
+
+
+def _share(stages: Sequence[StageProgress], of: frozenset[Stage] | set[Stage]) -> float:
+    total = sum(stage.total for stage in stages if stage.stage in of)
+    return sum(stage.done for stage in stages if stage.stage in of) / total if total else 0.0

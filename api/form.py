@@ -1,0 +1,96 @@
+"""The small fields of a submission: options, metadata, and a name to show people."""
+
+from __future__ import annotations
+
+import json
+import math
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from core.domain import Options
+from core.errors import InvalidOption
+
+#: Bytes a field may have. Metadata is for the caller's own ids and notes, not for documents.
+FIELD_BOUNDS: Final[dict[str, int]] = {
+    "interval_seconds": 32,
+    "frames_per_interval": 32,
+    "metadata": 16 * 1024,
+}
+METADATA_DEPTH = 8
+#: What common file systems take as one name.
+MAX_FILENAME = 255
+
+
+def options_of(fields: Mapping[str, str]) -> Options:
+    """The submitter's choices. Raises InvalidOption with one entry per wrong field."""
+    chosen = {name: fields[name] for name in Options.model_fields if name in fields}
+    try:
+        return Options.model_validate(chosen)
+    except ValidationError as error:
+        wrong = [
+            {"location": ["body", str(item["loc"][0])], "message": item["msg"], "type": item["type"]}
+            for item in error.errors()
+        ]
+        raise InvalidOption("an option is out of its bounds", errors=wrong) from error
+
+
+def metadata_of(text: str | None) -> dict[str, Any]:
+    """The caller's own JSON object. Raises InvalidOption for what PostgreSQL or JSON cannot hold."""
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text, parse_constant=_refuse)
+        _check(found, METADATA_DEPTH)
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InvalidOption(f"`metadata`: {why}", code="invalid_metadata", field="metadata") from error
+    if not isinstance(found, dict):
+        raise InvalidOption("`metadata`: it is not a JSON object", code="invalid_metadata", field="metadata")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _check(value: Any, depth: int) -> None:
+    """Raise ValueError for what `jsonb` refuses: NUL, lone surrogates, numbers beyond a double."""
+    if depth < 0:
+        raise ValueError(f"it is nested more than {METADATA_DEPTH} deep")
+    if isinstance(value, str) and ("\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value)):
+        raise ValueError("it has a character that cannot be stored")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("it has a number that is too large")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _check(key, depth - 1)
+            _check(inner, depth - 1)
+    if isinstance(value, list):
+        for inner in value:
+            _check(inner, depth - 1)
+
+
+def display_name(sent: str) -> str | None:
+    """The file's name as people may see it; never a path, never used to open anything.
+
+    Control characters, bidirectional overrides and the like go; the extension survives shortening.
+    """
+    base = sent.replace("\\", "/").rpartition("/")[2]
+    normal = unicodedata.normalize("NFC", base)
+    shown = "".join(" " if sign.isspace() else sign for sign in normal if not _hidden(sign))
+    name = " ".join(shown.split()).strip()
+    if name.strip(".") == "":
+        return None
+    if len(name) <= MAX_FILENAME:
+        return name
+    stem, dot, extension = name.rpartition(".")
+    tail = f"{dot}{extension}" if stem and len(extension) <= 10 else ""  # noqa: PLR2004 - `.mp4`, `.mpeg`, not prose
+    return name[: MAX_FILENAME - len(tail)] + tail
+
+
+def _hidden(sign: str) -> bool:
+    """Unicode category C: control, format, surrogate, private, unassigned; spaces are not hidden."""
+    return unicodedata.category(sign).startswith("C") and not sign.isspace()

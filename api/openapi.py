@@ -1,0 +1,97 @@
+"""What the OpenAPI document says beyond what FastAPI derives: problems, the form, the words."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from api.errors import PROBLEM_JSON
+from api.form import FIELD_BOUNDS
+from api.schemas import Problem
+from core.domain import Options
+
+DESCRIPTION: Final = """\
+Tells how likely a video or a sound file is a deepfake, interval by interval, and why.
+
+Send a file to `POST /v1/analyses`, follow `Location` until `status` is `completed`, `failed` or
+`canceled`, and read `report`. What could not be measured is `null` with a reason, never a number.
+Errors are `application/problem+json` with a stable `code`.
+"""
+PROBLEMS: Final[dict[int, str]] = {
+    400: "The request is malformed: `invalid_cursor`, `malformed_upload`.",
+    401: "No valid API key: `unauthorized`.",
+    403: "The key lacks the scope: `forbidden`.",
+    404: "There is no such thing, or it is not yours: `not_found`.",
+    408: "The sender went silent: `upload_stalled`.",
+    413: "Too large: `file_too_large`, `body_too_large`.",
+    415: "Not a multipart form: `unsupported_media_type`.",
+    422: "A parameter or field is wrong: `invalid_parameter`, `invalid_option`, `unknown_field`, …",
+    500: "A fault of the server: `internal_error`.",
+    503: "A part of the server is away: `database_unavailable`, `storage_unavailable`.",
+}
+RETRY_AFTER: Final = {"schema": {"type": "integer"}, "description": "Seconds."}
+ETAG: Final = {"schema": {"type": "string"}, "description": "Version, for If-None-Match."}
+
+CHALLENGE: Final = {"schema": {"type": "string"}, "description": "How to authenticate (RFC 6750)."}
+PROBLEM_HEADERS: Final[dict[int, dict[str, Any]]] = {
+    401: {"headers": {"WWW-Authenticate": CHALLENGE}},
+    403: {"headers": {"WWW-Authenticate": CHALLENGE}},
+    503: {"headers": {"Retry-After": RETRY_AFTER}},
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route: these problems, and those that any call may meet."""
+    return {
+        status: {"model": Problem, "description": PROBLEMS[status], **PROBLEM_HEADERS.get(status, {})}
+        for status in sorted({*statuses, 500, 503})
+    }
+
+
+def submission_form() -> dict[str, Any]:
+    """`openapi_extra=` of the upload: FastAPI must not parse that body, so it cannot describe it."""
+    options = Options.model_json_schema()["properties"]
+    properties = {
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "The video or sound; with a file name.",
+        },
+        **options,
+        "metadata": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "maxLength": FIELD_BOUNDS["metadata"],
+            "description": "A JSON object of yours, given back unchanged.",
+        },
+    }
+    schema = {"type": "object", "required": ["file"], "additionalProperties": False, "properties": properties}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, made once."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=DESCRIPTION,
+            routes=app.routes,
+            tags=app.openapi_tags,
+        )
+        for path in made["paths"].values():
+            for operation in path.values():
+                _retype(operation["responses"])
+        app.openapi_schema = made
+    return app.openapi_schema
+
+
+def _retype(responses: dict[str, Any]) -> None:
+    """FastAPI files every model under application/json; problems have their own type."""
+    for response in responses.values():
+        content = response.get("content", {})
+        schema = content.get("application/json", {}).get("schema", {})
+        if schema.get("$ref", "").endswith("/Problem"):
+            content[PROBLEM_JSON] = content.pop("application/json")

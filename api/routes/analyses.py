@@ -1,0 +1,132 @@
+"""Submit a file; look at one analysis, its intervals, or all of them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request, Response, status
+from starlette.concurrency import run_in_threadpool
+
+from api import envelopes, upload
+from api.dependencies import Reader, Writer
+from api.openapi import ETAG, RETRY_AFTER, problems, submission_form
+from api.schemas import Analysis, AnalysisQuery, Interval, IntervalQuery, Page, Summary
+from core import analyses, listing, logging
+from core.config import settings
+from core.db import read, transaction
+from core.errors import StorageError
+from core.keys import Caller
+from core.listing import Filters
+from core.storage import storage
+
+log = logging.get(__name__)
+router = APIRouter(prefix=envelopes.ANALYSES, tags=["analyses"])
+LOCATION = {"schema": {"type": "string"}, "description": "Path of the analysis."}
+
+
+@router.post(
+    "",
+    status_code=status.HTTP_202_ACCEPTED,
+    response_model=Analysis,
+    responses={
+        202: {"headers": {"Location": LOCATION, "Retry-After": RETRY_AFTER, "ETag": ETAG}},
+        **problems(400, 401, 403, 408, 413, 415, 422),
+    },
+    openapi_extra=submission_form(),
+)
+async def submit_analysis(request: Request, response: Response, caller: Writer) -> Analysis:
+    """Send a file. The answer comes when it is stored and the work is owed, not when it is done."""
+    submitted = await upload.receive(request, settings().limits, storage, request.app.state.upload_threads)
+    envelope, headers = await run_in_threadpool(_accept, caller, submitted)
+    response.headers.update(headers)
+    return envelope
+
+
+def _accept(caller: Caller, submitted: upload.Submitted) -> tuple[Analysis, dict[str, str]]:
+    """Owe the work in one transaction, then drop the bytes if the owner had them already."""
+    committing = False
+    try:
+        with transaction() as session:
+            accepted = analyses.submit(
+                session,
+                caller=caller,
+                upload=submitted.upload,
+                options=submitted.options,
+                metadata=submitted.metadata,
+            )
+            row = accepted.analysis
+            stages = listing.stages(session, row.id)
+            committing = True
+    except BaseException:
+        # A commit that failed may have happened: those bytes may be owned, so they stay.
+        if not committing:
+            _discard(submitted.upload.object_key)
+        raise
+    if accepted.surplus_key is not None:
+        _discard(accepted.surplus_key)
+    return envelopes.analysis(row, stages), _headers(row) | {"Location": envelopes.location(row)}
+
+
+def _discard(key: str) -> None:
+    """Delete an object nobody owns; a storage that is away must not undo what the database says."""
+    try:
+        storage().delete(key)
+    except StorageError:
+        log.warning("an object without an owner stays in the storage", action="discard_failed", key=key)
+
+
+def _headers(row: Any) -> dict[str, str]:
+    wait = envelopes.retry_after(row, datetime.now(UTC))
+    return {
+        "ETag": envelopes.etag(row),
+        "Cache-Control": "private, no-cache",
+        "Vary": "Authorization",
+        **({"Retry-After": str(wait)} if wait is not None else {}),
+    }
+
+
+@router.get("", responses=problems(400, 401, 403, 422))
+def list_analyses(caller: Reader, query: Annotated[AnalysisQuery, Query()]) -> Page[Summary]:
+    """Your analyses, the newest first."""
+    filters = Filters(**query.model_dump(exclude={"cursor", "limit"}))
+    with read() as session:
+        page = listing.page(session, caller.owner, filters=filters, cursor=query.cursor, limit=query.limit)
+        return Page(items=[envelopes.summary(row) for row in page.items], next_cursor=page.next_cursor)
+
+
+@router.get(
+    "/{analysis_id}",
+    response_model=Analysis,
+    responses={
+        200: {"headers": {"ETag": ETAG, "Retry-After": RETRY_AFTER}},
+        304: {"description": "It is still the version named in If-None-Match."},
+        **problems(401, 403, 404, 422),
+    },
+)
+def get_analysis(
+    analysis_id: UUID,
+    caller: Reader,
+    response: Response,
+    if_none_match: Annotated[str | None, Header(description="ETag of the answer you have.")] = None,
+) -> Any:
+    """One analysis. `Retry-After` says when to look again; without it, nothing more will change."""
+    with read() as session:
+        row = analyses.find(session, caller.owner, analysis_id)
+        headers = _headers(row)
+        if envelopes.matches(if_none_match, headers["ETag"]):
+            return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+        response.headers.update(headers)
+        return envelopes.analysis(row, listing.stages(session, row.id))
+
+
+@router.get("/{analysis_id}/intervals", responses=problems(400, 401, 403, 404, 422))
+def list_intervals(
+    analysis_id: UUID, caller: Reader, query: Annotated[IntervalQuery, Query()]
+) -> Page[Interval]:
+    """The timeline in order. There are no intervals before extraction has run."""
+    with read() as session:
+        row = analyses.find(session, caller.owner, analysis_id)
+        page = listing.interval_page(session, row, cursor=query.cursor, limit=query.limit)
+        return Page(items=[envelopes.interval(item) for item in page.items], next_cursor=page.next_cursor)

@@ -1,0 +1,169 @@
+"""A file from the network to the object storage, in bounded memory.
+
+The loop only moves bytes; parsing, hashing and S3 run in a thread, a batch at a time, and the next
+batch is not read before that is done. So a slow storage slows the sender, and nothing piles up: per
+upload there is one batch (1 MiB) and the storage's part (8 MiB, twice while it is sent).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any, Final
+from uuid import uuid4
+
+import anyio
+import anyio.to_thread
+from anyio import CapacityLimiter
+from starlette.requests import Request
+
+from api.errors import BodyTooLarge, UploadStalled
+from api.form import FIELD_BOUNDS, display_name, metadata_of, options_of
+from api.multipart import FormReader, boundary_of
+from core import logging
+from core.analyses import StoredUpload
+from core.config import Limits
+from core.domain import Frozen, Options
+from core.errors import InvalidOption, MalformedUpload, PayloadTooLarge, StorageError, UnsupportedMedia
+from core.storage import Storage, Upload
+
+log = logging.get(__name__)
+BATCH_BYTES: Final = 1024 * 1024
+#: The fields at their largest, four parts' headers, boundaries and a little epilogue.
+FORM_OVERHEAD: Final = sum(FIELD_BOUNDS.values()) + 4 * 8 * 4224 + 4096
+#: A 20-digit Content-Length is no file.
+MAX_LENGTH_DIGITS = 20
+#: Uploads that may talk to the storage at once: their own, so that a hung storage stops no other call.
+STORAGE_THREADS = 16
+
+
+class Submitted(Frozen):
+    """A stored file and what its sender wants done with it."""
+
+    upload: StoredUpload
+    options: Options
+    metadata: dict[str, Any]
+
+
+class Intake:
+    """One body on its way into the storage. Sync; `abort` may follow at any point, also twice."""
+
+    def __init__(self, boundary: bytes, limits: Limits, storage: Callable[[], Storage]) -> None:
+        self._form = FormReader(boundary, FIELD_BOUNDS, self._on_file)
+        self._limits, self._storage = limits, storage
+        self._key = f"media/{uuid4()}"  # the server's own name; the sender's is only shown
+        self._upload: Upload | None = None
+        self._digest = hashlib.sha256()
+        self._size = self._body = 0
+        self._stored = False
+
+    def feed(self, data: bytes) -> None:
+        """Take more of the body. Raises what is wrong with it, or StorageError."""
+        self._body += len(data)
+        if self._body > self._limits.max_upload_bytes + FORM_OVERHEAD:
+            raise BodyTooLarge(limit_bytes=self._limits.max_upload_bytes)
+        self._form.feed(data)
+
+    def _on_file(self, data: memoryview) -> None:
+        self._size += len(data)
+        if self._size > self._limits.max_upload_bytes:
+            raise PayloadTooLarge(limit_bytes=self._limits.max_upload_bytes)
+        if self._upload is None:
+            self._upload = self._storage().open_upload(self._key)
+        self._digest.update(data)
+        self._upload.write(bytes(data))
+
+    def finish(self) -> Submitted:
+        """Check the form as a whole and make the object visible."""
+        self._form.finish()
+        self._check_size()
+        options = options_of(self._form.fields)
+        metadata = metadata_of(self._form.fields.get("metadata"))
+        upload = StoredUpload(
+            sha256=self._digest.hexdigest(),
+            size_bytes=self._size,
+            object_key=self._key,
+            filename=display_name(self._form.filename or ""),
+        )
+        if self._upload is not None:
+            self._upload.complete()
+            self._stored = True
+        return Submitted(upload=upload, options=options, metadata=metadata)
+
+    def _check_size(self) -> None:
+        if self._size == 0:
+            raise InvalidOption("the file is empty", code="empty_file", field="file")
+        if self._size < self._limits.min_upload_bytes:
+            limit = self._limits.min_upload_bytes
+            raise InvalidOption(
+                "the file is too small", code="file_too_small", field="file", limit_bytes=limit
+            )
+
+    def abort(self) -> None:
+        """Give back what was stored. What goes wrong here must not hide why it is called."""
+        if self._upload is None:
+            return
+        try:
+            if self._stored:
+                self._storage().delete(self._key)
+            else:
+                self._upload.abort()
+        except StorageError:
+            log.warning("an aborted upload stays in the storage", action="abort_failed", key=self._key)
+
+
+async def receive(
+    request: Request, limits: Limits, storage: Callable[[], Storage], threads: CapacityLimiter
+) -> Submitted:
+    """Stream the request's form into the storage.
+
+    Raises UnsupportedMedia, MalformedUpload, InvalidOption, PayloadTooLarge, UploadStalled,
+    StorageError or starlette's ClientDisconnect; in every case, and when the server stops, nothing
+    is left behind.
+    """
+    intake = Intake(_check_headers(request, limits), limits, storage)
+    try:
+        async with aclosing(_batches(request, limits.upload_idle.total_seconds())) as batches:
+            async for batch in batches:
+                await anyio.to_thread.run_sync(intake.feed, batch, limiter=threads)
+        return await anyio.to_thread.run_sync(intake.finish, limiter=threads)
+    except BaseException:  # cancelation too: an unfinished multipart upload costs storage for ever
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(intake.abort, limiter=threads)
+        raise
+
+
+def _check_headers(request: Request, limits: Limits) -> bytes:
+    """The boundary, when the headers promise a body that can be taken."""
+    boundary = boundary_of(request.headers.get("content-type", ""))
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMedia("send the form without a Content-Encoding")
+    length = request.headers.get("content-length", "0")
+    if not (length.isascii() and length.isdigit() and len(length) < MAX_LENGTH_DIGITS):
+        raise MalformedUpload("the Content-Length is not a number of bytes")
+    if int(length) > limits.max_upload_bytes + FORM_OVERHEAD:
+        raise PayloadTooLarge(limit_bytes=limits.max_upload_bytes)
+    return boundary
+
+
+async def _batches(request: Request, idle: float) -> AsyncGenerator[bytes]:
+    """The body in pieces of about a batch: one hop to a thread for each, not for each packet."""
+    batch = bytearray()
+    async with aclosing(request.stream()) as stream:
+        while (chunk := await _next(stream, idle)) is not None:
+            batch += chunk
+            if len(batch) >= BATCH_BYTES:
+                yield bytes(batch)
+                batch.clear()
+    if batch:
+        yield bytes(batch)
+
+
+async def _next(stream: AsyncIterator[bytes], idle: float) -> bytes | None:
+    """The next piece; None at the end. Raises UploadStalled after `idle` seconds without a byte."""
+    try:
+        with anyio.fail_after(idle):
+            return await anext(stream, None)
+    except TimeoutError as error:
+        raise UploadStalled from error
