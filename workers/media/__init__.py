@@ -1,0 +1,1 @@
+"""Path in, evidence out: decodes untrusted files in a sandboxed child; no Celery, no SQLAlchemy."""

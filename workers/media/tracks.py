@@ -1,0 +1,138 @@
+"""Follows faces from one sampled frame to the next: greedy, by place and by looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.media.faces import Detection
+from workers.media.picture import Picture
+
+#: How long a face may be gone (turned away, covered, missed by the detector) and still be the same.
+MAX_GAP_SECONDS: Final = 2.0
+#: How far a face may move between two samples, in face sizes, when its boxes no longer overlap.
+MAX_SHIFT: Final = 0.75
+#: How much larger or smaller it may become between two samples.
+MAX_GROWTH: Final = 1.8
+#: Correlation of the inner faces below which two are different people (or too different to tell).
+MIN_LIKENESS: Final = 0.55
+#: Mean absolute difference of two 32 x 18 grey miniatures, 0 to 255, at which the whole picture has
+#: changed at once; a hand-held camera stays far below it even at five samples in two seconds.
+CUT_DIFFERENCE: Final = 18.0
+_MINIATURE: Final = (32, 18)
+#: The inner face of a crop (eyes to mouth), free of hair and background, as parts of its side.
+_INNER: Final = (0.3, 0.78, 0.27, 0.73)
+_LOOKS: Final = 12
+
+Looks = NDArray[np.float32]
+
+
+@dataclass
+class FaceTrack:
+    """One face through time, still running or ended."""
+
+    id: int
+    start: float
+    end: float
+    box: tuple[float, float, float, float]
+    looks: Looks
+    frames: int = 1
+
+
+@dataclass
+class Tracker:
+    """Gives every detection the id of its track. Feed it in order of time."""
+
+    live: list[FaceTrack] = field(default_factory=list)
+    ended: list[FaceTrack] = field(default_factory=list)
+    _count: int = 0
+    _miniature: Looks | None = None
+
+    def see(self, picture: Picture) -> None:
+        """Show the whole sampled frame; a scene cut ends every track."""
+        grey = cv2.cvtColor(
+            cv2.resize(picture, _MINIATURE, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY
+        ).astype(np.float32)
+        before, self._miniature = self._miniature, grey
+        if before is not None and float(np.abs(grey - before).mean()) > CUT_DIFFERENCE:
+            self.end_all()
+
+    def end_all(self) -> None:
+        """No live track goes on."""
+        self.ended += self.live
+        self.live = []
+
+    def assign(self, time: float, faces: Sequence[Detection], looks: Sequence[Looks]) -> list[FaceTrack]:
+        """The track of each face, best matches first; what matches nothing begins a track."""
+        self.ended += [track for track in self.live if time - track.end > MAX_GAP_SECONDS]
+        self.live = [track for track in self.live if time - track.end <= MAX_GAP_SECONDS]
+        matched = self._match(faces, looks)
+        result: list[FaceTrack] = []
+        for n, face in enumerate(faces):
+            track = matched.get(n)
+            if track is None:
+                track = FaceTrack(self._count, time, time, face.box, looks[n], frames=0)
+                self._count += 1
+                self.live.append(track)
+            track.end, track.box, track.looks = time, face.box, looks[n]
+            track.frames += 1
+            result.append(track)
+        return result
+
+    def _match(self, faces: Sequence[Detection], looks: Sequence[Looks]) -> dict[int, FaceTrack]:
+        """Face number to live track, each used once, the most alike pair first."""
+        pairs = [
+            (score, n, k)
+            for n, face in enumerate(faces)
+            for k, track in enumerate(self.live)
+            if (score := _score(track, face, looks[n])) is not None
+        ]
+        found: dict[int, FaceTrack] = {}
+        taken: set[int] = set()
+        for _, n, k in sorted(pairs, reverse=True):
+            if n not in found and k not in taken:
+                found[n] = self.live[k]
+                taken.add(k)
+        return found
+
+
+def looks_of(crop: Picture) -> Looks:
+    """The inner face as a 12 x 12 grey patch of mean 0 and norm 1, so that light does not matter."""
+    top, bottom, left, right = (round(part * crop.shape[0]) for part in _INNER)
+    inner = cv2.cvtColor(crop[top:bottom, left:right], cv2.COLOR_RGB2GRAY)
+    patch = cv2.resize(inner, (_LOOKS, _LOOKS), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+    patch -= patch.mean()
+    return patch / max(float(np.linalg.norm(patch)), 1e-6)
+
+
+def _score(track: FaceTrack, face: Detection, looks: Looks) -> float | None:
+    """How well a face continues a track: overlap plus likeness; None when it cannot be the same."""
+    size, before = (float(np.sqrt(max(box[2] * box[3], 1.0))) for box in (face.box, track.box))
+    if not 1 / MAX_GROWTH <= size / before <= MAX_GROWTH:
+        return None
+    overlap = _overlap(track.box, face.box)
+    shift = np.hypot(*(np.subtract(_middle(face.box), _middle(track.box)) / max(size, before)))
+    likeness = float(track.looks @ looks)
+    if likeness < MIN_LIKENESS or (overlap == 0 and shift > MAX_SHIFT):
+        return None
+    return overlap + likeness
+
+
+def _middle(box: tuple[float, float, float, float]) -> tuple[float, float]:
+    """Centre of an x, y, width, height box."""
+    return box[0] + box[2] / 2, box[1] + box[3] / 2
+
+
+def _overlap(one: tuple[float, float, float, float], two: tuple[float, float, float, float]) -> float:
+    """Intersection over union of two boxes."""
+    width = min(one[0] + one[2], two[0] + two[2]) - max(one[0], two[0])
+    height = min(one[1] + one[3], two[1] + two[3]) - max(one[1], two[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / (one[2] * one[3] + two[2] * two[3] - shared)
