@@ -132,7 +132,10 @@ class Client:
 
         Sent again when the answer was lost; the `Idempotency-Key` tells the server that it is one wish.
         """
-        form = {name: str(value) for name, value in (options.model_dump() if options else {}).items()}
+        form = {
+            name: str(value)
+            for name, value in (options.model_dump(exclude_unset=True) if options else {}).items()
+        }
         headers = {"Idempotency-Key": f'"{uuid4()}"'}
 
         def attempt() -> httpx2.Response:

@@ -169,3 +169,15 @@ def envelope(identity: str = "a1", status: str = "completed", **more: Any) -> di
         "links": {"self": f"/v1/analyses/{identity}", "intervals": f"/v1/analyses/{identity}/intervals"},
         **more,
     }
+
+
+def report(verdict: str = "DEEPFAKE", **more: Any) -> dict[str, Any]:
+    """A report as fusion writes it."""
+    return {"verdict": verdict, "confidence": 80.0, **more}
+
+
+def unused_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,7 @@ import pytest
 from cli import client as module
 from cli.client import BadFile, Client, ClientError, NoServer, NotOurs, Refused
 from core.domain import Options
-from tests.cli.conftest import Answer, ScriptedApi, envelope
+from tests.cli.conftest import Answer, ScriptedApi, envelope, unused_port
 
 KEY = "dd_key"
 
@@ -49,12 +48,6 @@ def clip(tmp_path: Path) -> Path:
 
 def accepted(identity: str = "a1") -> Answer:
     return Answer(202, envelope(identity, "queued"))
-
-
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class TestSubmit:

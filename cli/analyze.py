@@ -1,0 +1,236 @@
+"""`deepdefend analyze`: send files, show how far they are, print what was found.
+
+Exit status: 0 REAL, 3 DEEPFAKE, 4 INCONCLUSIVE, 1 for an error (2 is a wrong command line, 130 an
+interruption). For several files the gravest counts, in the order error, DEEPFAKE, INCONCLUSIVE, REAL:
+a script that only asks "may this batch pass?" must not be told of a suspicion when a file was never
+judged. Reports, envelopes and ids go to stdout; progress and everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from cli import target
+from cli.client import Client, ClientError, Envelope, NoServer, Refused, sendable_name
+from cli.plain import shown
+from cli.progress import Display, display
+from cli.render import render_report
+from core.domain import AnalysisStatus, Options, Verdict
+
+
+class Outcome(IntEnum):
+    """Exit status of one file, and of all."""
+
+    REAL = 0
+    ERROR = 1
+    DEEPFAKE = 3
+    INCONCLUSIVE = 4
+    INTERRUPTED = 130  # as a shell reports SIGINT
+
+
+#: From light to grave.
+GRAVITY: Final = (
+    Outcome.REAL,
+    Outcome.INCONCLUSIVE,
+    Outcome.DEEPFAKE,
+    Outcome.ERROR,
+    Outcome.INTERRUPTED,
+)
+#: These answers would be the same for every other file.
+REFUSES_ALL: Final = frozenset({401, 403})
+
+
+def gravest(outcomes: Iterable[Outcome]) -> Outcome:
+    """The one that decides for all; REAL when there are none."""
+    return max(outcomes, key=GRAVITY.index, default=Outcome.REAL)
+
+
+def outcome(envelope: Envelope) -> Outcome:
+    """Of an analysis that has ended. No report, or a verdict that we do not know, is an error."""
+    verdict = envelope.get("verdict")
+    if envelope.get("status") != AnalysisStatus.COMPLETED or verdict not in Verdict.__members__:
+        return Outcome.ERROR
+    return Outcome[str(verdict)]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file that the server has accepted."""
+
+    name: str
+    envelope: Envelope
+
+    @property
+    def id(self) -> str:
+        """The analysis."""
+        return str(self.envelope["id"])
+
+
+@dataclass
+class Run:
+    """One call of the command: where to, and how to show it."""
+
+    client: Client
+    show: Display
+    out: Console
+    as_json: bool = False
+
+    def submit(self, files: Sequence[Path], options: Options | None) -> tuple[list[Job], list[Outcome]]:
+        """Send all files, so that the workers are busy while we wait for the first one.
+
+        One that cannot be sent does not stop the others, unless the server would refuse them all.
+        """
+        jobs: list[Job] = []
+        failed: list[Outcome] = []
+        for path in files:
+            name = sendable_name(path)
+            try:
+                with self.show.about(name):
+                    jobs.append(Job(name, self.client.submit(path, options, self.show.sent)))
+            except ClientError as error:
+                self.show.say(complaint(error))
+                failed.append(Outcome.ERROR)
+                if isinstance(error, NoServer) or (
+                    isinstance(error, Refused) and error.status in REFUSES_ALL
+                ):
+                    break
+        return jobs, failed
+
+    def announce(self, job: Job) -> None:
+        """What a caller who does not wait needs: the envelope, or id and address on one line."""
+        if self.as_json:
+            self.print_json(job.envelope)
+        else:
+            self.print_line(f"{job.id} {self.address(job)}")
+
+    def follow(self, job: Job) -> Outcome:
+        """Follow one analysis to its end and print it."""
+        try:
+            with self.show.about(job.name):
+                envelope = self.client.wait(job.id, self.show.state)
+            self.print_result(job, envelope)
+        except ClientError as error:
+            self.show.say(f"{complaint(error)} - the analysis is at {self.address(job)}")
+            return Outcome.ERROR
+        return outcome(envelope)
+
+    def follow_all(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Follow each in turn. Interrupted, say where the rest can be found: it goes on without us."""
+        outcomes: list[Outcome] = []
+        try:
+            for job in jobs:
+                outcomes.append(self.follow(job))  # noqa: PERF401 - kept when a later one is interrupted
+        except KeyboardInterrupt:
+            for job in jobs[len(outcomes) :]:
+                with self.show.about(job.name):
+                    self.show.say(f"not waiting any longer; the analysis goes on at {self.address(job)}")
+            outcomes.append(Outcome.INTERRUPTED)
+        return outcomes
+
+    def print_result(self, job: Job, envelope: Envelope) -> None:
+        """The envelope on one line, or the report as a table; an analysis without one says why."""
+        if self.as_json:
+            self.print_json(envelope)
+        elif envelope["status"] == AnalysisStatus.COMPLETED:
+            render_report(envelope, self.out, list(self.client.intervals(job.id)))
+        if envelope["status"] != AnalysisStatus.COMPLETED:
+            self.show.say(ending(envelope))
+
+    def print_json(self, envelope: Envelope) -> None:
+        """One line; control characters are escaped by JSON itself, the rest by `ensure_ascii`."""
+        self.out.file.write(json.dumps(envelope, ensure_ascii=True) + "\n")
+        self.out.file.flush()
+
+    def print_line(self, text: str) -> None:
+        """One line of foreign text, never wrapped."""
+        self.out.print(shown(self.out, text), soft_wrap=True)
+
+    def address(self, job: Job) -> str:
+        """Where the analysis can be read later."""
+        return f"{self.client.url}/v1/analyses/{job.id}"
+
+
+def ending(envelope: Envelope) -> str:
+    """Why there is no report."""
+    error = envelope.get("error")
+    error = error if isinstance(error, dict) else {}
+    code, detail = error.get("code"), error.get("detail")
+    return ": ".join(str(part) for part in (envelope["status"], code, detail) if part)
+
+
+def complaint(error: ClientError) -> str:
+    """The error, and what to do when it is that no server runs."""
+    return f"{error}. {target.HOW_TO_START}" if isinstance(error, NoServer) else str(error)
+
+
+def analyze_files(
+    files: Sequence[Path], run: Run, *, options: Options | None = None, wait: bool = True
+) -> Outcome:
+    """Send, follow and print; what `deepdefend analyze` does once it knows where to."""
+    jobs, failed = run.submit(files, options)
+    if wait:
+        return gravest([*failed, *run.follow_all(jobs)])
+    for job in jobs:
+        run.announce(job)
+    return gravest(failed)
+
+
+def chosen_options(interval_seconds: float | None, frames_per_interval: int | None) -> Options | None:
+    """Only what was asked for, so that the server keeps its own defaults. Raises typer.BadParameter."""
+    asked = {"interval_seconds": interval_seconds, "frames_per_interval": frames_per_interval}
+    given = {name: value for name, value in asked.items() if value is not None}
+    try:
+        return Options.model_validate(given) if given else None
+    except ValidationError as wrong:
+        raise typer.BadParameter(str(wrong.errors()[0]["msg"])) from wrong
+
+
+def analyze(
+    files: Annotated[list[Path], typer.Argument(help="Videos or sound files.", metavar="FILE...")],
+    *,
+    url: Annotated[
+        str | None,
+        typer.Option(envvar="DEEPDEFEND_URL", help="The server. [default: the one `up` runs here]"),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(envvar="DEEPDEFEND_KEY", help="API key. [default: the one `up` made here]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One envelope a line, nothing else.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait for the report, or print id and address.")] = True,
+    interval_seconds: Annotated[
+        float | None, typer.Option(min=1, max=5, help="Length of an interval.")
+    ] = None,
+    frames_per_interval: Annotated[
+        int | None, typer.Option(min=1, max=25, help="Frames looked at in each.")
+    ] = None,
+) -> None:
+    """Send files to a server and show the verdicts.
+
+    Exit status: 0 REAL, 3 DEEPFAKE, 4 INCONCLUSIVE, 1 error. For several files the gravest of error,
+    DEEPFAKE, INCONCLUSIVE, REAL counts.
+    """
+    options = chosen_options(interval_seconds, frames_per_interval)
+    errors = Console(stderr=True)
+    show = display(errors)
+    try:
+        found = target.find(url, key)
+        with Client(found.url, found.key, on_trouble=show.say) as client:
+            run = Run(client, show, Console(file=sys.stdout), as_json)
+            status = analyze_files(files, run, options=options, wait=wait)
+    except ClientError as error:
+        show.say(complaint(error))
+        status = Outcome.ERROR
+    except KeyboardInterrupt:
+        show.say("interrupted; nothing more was sent")
+        status = Outcome.INTERRUPTED
+    raise typer.Exit(status)

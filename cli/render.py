@@ -1,0 +1,185 @@
+"""The report as text for people: verdict, scores, timeline, reasons, provenance. Trusts no field of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from cli.bars import MODALITIES, Marks, chart
+from cli.client import Envelope
+from cli.doc import at, code, number, objects, word, words
+from cli.plain import fitting, harmless, plain
+
+VERDICTS: Final = {
+    "DEEPFAKE": ("bold red", "this looks manipulated"),
+    "REAL": ("bold green", "nothing suspicious was found"),
+    "INCONCLUSIVE": ("bold yellow", "the evidence does not allow a verdict"),
+}
+NAMES: Final = {"video": "picture", "audio": "sound"}
+DIGEST_LENGTH = 19  # `sha256:` and 12 digits tell checkpoints apart
+MB = 1_000_000
+Lines = Iterator[Text]
+
+
+def render_report(envelope: Envelope, console: Console, intervals: Sequence[dict[str, Any]] = ()) -> None:
+    """Print a completed analysis; `intervals` are the rows of `/intervals`, for the chart."""
+    report = at(envelope, "report")
+    marks = _marks(report)
+    sections: tuple[Iterable[Text], ...] = (
+        _heading(envelope),
+        _scores(report, marks),
+        chart(console, intervals, marks),
+        _suspicious(report),
+        _reasons(report),
+        _provenance(envelope),
+        _analysis(report),
+    )
+    for section in sections:
+        lines = list(section)
+        for line in lines:
+            _print(console, line)
+        if lines:
+            console.print()
+
+
+def _print(console: Console, line: Text) -> None:
+    """The only way out: whatever the line was made of, it cannot command the terminal.
+
+    Leading blanks indent what has to be wrapped, too.
+    """
+    line.plain = fitting(console, harmless(line.plain))
+    indent = len(line.plain) - len(line.plain.lstrip(" "))
+    line.overflow = "fold"
+    console.print(Padding(line[indent:], (0, 0, 0, indent)), highlight=False)
+
+
+def _marks(report: Any) -> dict[str, Marks]:
+    thresholds = at(report, "provenance", "thresholds")
+    return {
+        modality: Marks(
+            number(at(thresholds, modality, "real_below")), number(at(thresholds, modality, "suspicious"))
+        )
+        for modality in MODALITIES
+    }
+
+
+def _heading(envelope: Envelope) -> Lines:
+    verdict = str(envelope.get("verdict"))
+    style, meaning = VERDICTS.get(verdict, ("bold", "this verdict is unknown here"))
+    confidence = number(envelope.get("confidence"))
+    line = Text(plain(verdict, 40), style=style)
+    line.append(f"  {meaning}", style="not bold")
+    yield line.append("" if confidence is None else f", with {confidence:.1f} % confidence", style="not bold")
+    yield Text(_file(envelope))
+    if _test_only(at(envelope, "report")):
+        yield Text("Made with a TEST-ONLY detector: the scores mean nothing.", style="bold red")
+
+
+def _file(envelope: Envelope) -> str:
+    media, info = at(envelope, "media"), at(envelope, "report", "video_info")
+    size, duration = number(at(media, "size_bytes")), number(at(info, "duration"))
+    parts = [
+        plain(at(media, "filename") or "unnamed", 200),
+        "" if duration is None else f"{duration:.1f} s",
+        "" if size is None else f"{size / MB:.1f} MB",
+        f"sha256 {plain(at(media, 'sha256'), 12).rstrip('…')}" if word(at(media, "sha256")) else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _scores(report: Any, marks: dict[str, Marks]) -> Lines:
+    """Each overall score with its coverage; a null one says so instead of showing a number."""
+    yield Text("Fake probability, mean over what could be scored", style="bold")
+    for modality in MODALITIES:
+        score = number(at(report, "overall_scores", f"overall_{modality}_score"))
+        style = "dim" if score is None else marks[modality].style(score)
+        line = Text(f"  {NAMES[modality]:<9}").append(f"{_figure(score)}", style=style)
+        yield line.append(_coverage(at(report, "coverage", modality)), style="dim")
+    combined = number(at(report, "overall_scores", "overall_combined_score"))
+    yield Text(f"  {'combined':<9}{_figure(combined)}")
+    limits = [_limits(modality, marks[modality]) for modality in MODALITIES]
+    known = [text for text in limits if text]
+    if known:
+        yield Text("  below / from: " + "; ".join(known), style="dim")
+
+
+def _figure(score: float | None) -> str:
+    return "not measured" if score is None else f"{score:.3f}"
+
+
+def _limits(modality: str, marks: Marks) -> str:
+    if marks.real_below is None or marks.suspicious is None:
+        return ""
+    return f"{NAMES[modality]} real below {marks.real_below:.2f}, suspicious from {marks.suspicious:.2f}"
+
+
+def _coverage(coverage: Any) -> str:
+    """How much of what could be scored was scored."""
+    scored, scorable = number(at(coverage, "scored_seconds")), number(at(coverage, "scorable_seconds"))
+    if scored is None or scorable is None:
+        return ""
+    return f"   {scored:.1f} of {scorable:.1f} s scored"
+
+
+def _suspicious(report: Any) -> Lines:
+    found = objects(at(report, "suspicious_intervals"))
+    if found:
+        yield Text("Suspicious intervals", style="bold")
+    for row in found:
+        line = Text(f"  {plain(row.get('interval'), 24)} s")
+        for modality in MODALITIES:
+            score = number(row.get(f"{modality}_score"))
+            causes = ", ".join(words(row.get(f"{modality}_regions")))
+            if score is not None or causes:
+                line.append(
+                    f"  {NAMES[modality]} {_figure(score)}" + (f" ({plain(causes)})" if causes else "")
+                )
+        yield line
+
+
+def _reasons(report: Any) -> Lines:
+    found = at(report, "reasons")
+    reasons = objects(found) or [{"reason": text} for text in words(found)]
+    if reasons:
+        yield Text("Reasons and gaps", style="bold")
+    for reason in reasons:
+        count = number(reason.get("intervals"))
+        where = "" if count is None else f" ({count:.0f} intervals)"
+        text = word(reason.get("text")) or code(reason.get("reason")) or "unknown"
+        yield Text(f"  {plain(text)}{where} [{code(reason.get('reason'))}]")
+        if word(reason.get("mend")):
+            yield Text(f"    mend it with: {plain(reason.get('mend'))}", style="bold")
+
+
+def _provenance(envelope: Envelope) -> Lines:
+    provenance = at(envelope, "report", "provenance")
+    yield Text("Made with", style="bold")
+    for detector in objects(at(provenance, "detectors")):
+        digest = plain(detector.get("digest"), 80)[:DIGEST_LENGTH]
+        calibrated = "calibrated" if detector.get("calibrated") is True else "not calibrated"
+        line = Text(
+            f"  {plain(detector.get('modality'), 20)}: {plain(detector.get('id'), 120)} {digest} {calibrated}"
+        )
+        yield line.append(" TEST ONLY", style="bold red") if detector.get("test_only") is True else line
+    if not objects(at(provenance, "detectors")):
+        yield Text("  no detector: nothing here is a score of a model")
+    state = "calibrated" if at(provenance, "calibrated") is True else "not calibrated"
+    point = at(provenance, "thresholds", "operating_point")
+    yield Text(f"  thresholds: {plain(point or 'unknown', 40)}, {state}")
+
+
+def _test_only(report: Any) -> bool:
+    detectors = objects(at(report, "provenance", "detectors"))
+    return any(detector.get("test_only") is True for detector in detectors)
+
+
+def _analysis(report: Any) -> Lines:
+    """The narrator's text, its paragraphs kept."""
+    text = word(at(report, "detailed_analysis"))
+    for paragraph in (text or "").splitlines():
+        if paragraph.strip():
+            yield Text(plain(paragraph))
