@@ -14,9 +14,14 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-TINY_VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-TINY_VIT_INPUT = {"image_size": 32, "patch_size": 8}
-TINY_WAV2VEC2 = {
+TINY_VIT: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+TINY_VIT_INPUT: dict[str, Any] = {"image_size": 32, "patch_size": 8}
+TINY_WAV2VEC2: dict[str, Any] = {
     **TINY_VIT,
     "conv_dim": (32, 32, 32),
     "conv_kernel": (10, 8, 4),
@@ -64,9 +69,8 @@ def make_image_checkpoint(
     """
     from transformers import ViTConfig, ViTForImageClassification  # noqa: PLC0415 - seconds of import
 
-    config = ViTConfig(
-        num_labels=len(labels) if labels else 2, **({**TINY_VIT, **TINY_VIT_INPUT} if tiny else {})
-    )
+    shape = {**TINY_VIT, **TINY_VIT_INPUT} if tiny else {}
+    config = ViTConfig.from_dict({**shape, "num_labels": len(labels) if labels else 2})
     torch.manual_seed(seed)
     model = ViTForImageClassification(config)
     side = config.image_size
@@ -92,11 +96,9 @@ def make_audio_checkpoint(
     """
     from transformers import Wav2Vec2Config, Wav2Vec2ForSequenceClassification  # noqa: PLC0415
 
-    config = Wav2Vec2Config(
-        num_labels=len(labels) if labels else 2,
-        feat_extract_norm="layer" if layer_norm else "group",
-        **(TINY_WAV2VEC2 if tiny else {}),
-    )
+    shape = TINY_WAV2VEC2 if tiny else {}
+    norm = {"feat_extract_norm": "layer" if layer_norm else "group"}
+    config = Wav2Vec2Config.from_dict({**shape, **norm, "num_labels": len(labels) if labels else 2})
     torch.manual_seed(seed)
     model = Wav2Vec2ForSequenceClassification(config)
     recipe = {**AUDIO_PREPROCESSOR, **(preprocessor or {})}
