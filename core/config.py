@@ -82,6 +82,7 @@ class NarratorSettings(BaseModel):
     base_url: str | None = None  # None: Google's own; set for a proxy
     timeout: timedelta = timedelta(seconds=20)  # per attempt; p95 of a short answer is far below
     attempts: Annotated[int, Field(ge=1, le=5)] = 3
+    retry_delay: timedelta = timedelta(seconds=0.5)  # before the first retry; doubles, at most 8 s
 
 
 class Settings(BaseSettings):

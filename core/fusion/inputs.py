@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.domain import Frozen, Modality, Reason, StepStatus
+from core.domain import Frozen, Modality, Reason, Region, SoundSignal, StepStatus
 from core.evidence import AudioFinding, VideoFinding
 
 
@@ -43,6 +43,17 @@ class IntervalEvidence(Frozen):
         """Why that score is null; a finding without score and reason counts as not analysed."""
         finding = self.video if modality is Modality.VIDEO else self.audio
         return finding.reason or Reason.NOT_ANALYZED
+
+    @property
+    def video_regions(self) -> tuple[Region, ...]:
+        """Regions that spoke for fake beyond their own scatter over the frames, strongest first."""
+        spoke = [effect for effect in self.video.regions if effect.drop > max(0.0, effect.spread)]
+        return tuple(effect.region for effect in sorted(spoke, key=lambda effect: -effect.drop))
+
+    @property
+    def audio_regions(self) -> tuple[SoundSignal, ...]:
+        """Sound signals that crossed their bounds here, scored or not."""
+        return tuple(dict.fromkeys(signal.signal for signal in self.audio.signals))
 
     def scorable_seconds(self, modality: Modality) -> float:
         """How much of this interval a detector could have scored: face time or speech time.

@@ -1,0 +1,6 @@
+"""Who writes `detailed_analysis`, after the verdict exists: a narrator explains and decides nothing."""
+
+from core.fusion.narrators.narrate import narrate
+from core.fusion.narrators.narration import Narration
+
+__all__ = ["Narration", "narrate"]
