@@ -66,10 +66,14 @@ class Folder:
             holder = lock.read().strip() or "?"
             lock.close()
             raise StackError(f"{self.path} is in use by another stack (process {holder})") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        self._prepare()
+        try:
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            self._prepare()
+        except BaseException:
+            lock.close()
+            raise
         return lock
 
     def _prepare(self) -> None:

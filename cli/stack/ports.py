@@ -10,6 +10,7 @@ from cli.stack import StackError
 #: Below the kernel's range for outgoing connections (32768…), so that no client socket takes
 #: a remembered port while the stack is down.
 RANGE = range(20_000, 32_000)
+LAST = 65535
 LOOPBACK = "127.0.0.1"
 
 
@@ -27,14 +28,16 @@ def must_be_free(port: int, host: str, option: str) -> None:
 
 def why_taken(port: int, host: str) -> str | None:
     """Why no server can listen on it now; None when one can."""
+    if not 0 < port <= LAST:
+        return f"ports go from 1 to {LAST}"
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
             probe.listen()
-    except (OSError, OverflowError) as error:
-        return getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        return error.strerror or str(error)
     return None
 
 

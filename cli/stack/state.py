@@ -32,12 +32,15 @@ class State:
     def read(self) -> dict[str, Any]:
         """Everything that is remembered; empty at first. Raises StackError when the file is damaged."""
         try:
-            return dict(json.loads(self._path.read_text()))
+            found = json.loads(self._path.read_text())
         except FileNotFoundError:
             return {}
-        except (TypeError, ValueError):
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
             # Starting anew would lock us out of our own database: its password was in here.
-            raise StackError(f"{self._path} is damaged; restore it or remove {self._path.parent}") from None
+            raise StackError(f"{self._path} is damaged; restore it or remove {self._path.parent}")
+        return found
 
     def update(self, **changes: Any) -> None:
         """Remember these too."""

@@ -75,9 +75,10 @@ class Supervisor:
 
     def __exit__(self, kind: type[BaseException] | None, _: object, __: TracebackType | None) -> bool:
         self.stop()
+        sentinel.sweep(self.tag, 0)  # grandchildren in sessions of their own, and the sentinel itself
         if self._sentinel is not None and self._sentinel.stdin is not None:
-            self._sentinel.stdin.close()
             self._sentinel.wait()
+            self._sentinel.stdin.close()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         return kind is Stopping
