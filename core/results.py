@@ -147,7 +147,7 @@ def _name_reason(session: Session, step: Step) -> None:
             Interval.index.in_(_indices(step)),
             column == Reason.NOT_ANALYZED.value,
         )
-        .values({column.key: _why(step).value})
+        .values({column.key: steps.why_lost(step).value})
     )
 
 
@@ -157,14 +157,6 @@ def _indices(step: Step) -> list[int]:
         return list(step.payload["crops"]["intervals"])
     sound = step.payload["sound"]
     return list(range(sound["first_interval"], sound["last_interval"] + 1))
-
-
-def _why(step: Step) -> Reason:
-    """A skipped branch had no one to score it; a failed one says why when its reason is a known one."""
-    if step.status == StepStatus.SKIPPED.value:
-        return Reason.NO_DETECTOR_WEIGHTS
-    known = {reason.value: reason for reason in Reason}
-    return known.get(step.reason or "", Reason.DETECTOR_FAILED)
 
 
 def complete(

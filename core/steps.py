@@ -261,6 +261,17 @@ def of_analysis(session: Session, analysis_id: UUID) -> Sequence[Step]:
     return sorted(rows, key=lambda step: (order[step.stage], step.shard))
 
 
+def why_lost(step: Step) -> Reason:
+    """Why a branch closed without results, in the words of reports.
+
+    A skipped branch had no one to score it; a failed one says why when its reason is a known one.
+    """
+    if step.status == StepStatus.SKIPPED.value:
+        return Reason.NO_DETECTOR_WEIGHTS
+    known = {reason.value: reason for reason in Reason}
+    return known.get(step.reason or "", Reason.DETECTOR_FAILED)
+
+
 def waiting_fusion(session: Session, analysis_id: UUID) -> Step | None:
     """The fuse step when it has never been published, locked: the body of a chord to be."""
     return session.scalar(
