@@ -67,8 +67,8 @@ def _side(judgement: Judgement, side: ModalityEvidence) -> str:
     words = (
         f"The {NAMES[side.modality]} scores {side.score:.3f} on average over "
         f"{_count(side.scored_intervals, 'interval')} with a {subject}, where below "
-        f"{limits.real_below:g} looks real and {limits.suspicious:g} or more is suspicious; {100 * side.coverage:.1f}% of the {material} "
-        "was scored."
+        f"{limits.real_below:g} looks real and {limits.suspicious:g} or more is suspicious; "
+        f"{100 * side.coverage:.1f}% of the {material} was scored."
     )
     if side.run:
         words += (

@@ -1,0 +1,309 @@
+"""The report of one analysis: the product's first fields, exactly, and beside them what they rest on.
+
+Scores are fake probabilities from 0 to 1 with three digits; whatever was not measured is null, never 0.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from core.domain import Frozen, Modality, Options, Reason, Region, SoundSignal, Verdict
+from core.evidence import DetectorIdentity, MediaFacts, Probability, Signal, Track
+from core.fusion.aggregate import CitedRun, ModalityEvidence, mean
+from core.fusion.inputs import IntervalEvidence
+from core.fusion.judgement import Judgement, Standing
+from core.fusion.narrators.figures import rounded
+from core.fusion.narrators.narration import Narration
+from core.fusion.thresholds import Thresholds
+
+Score = Annotated[Probability | None, Field(description="Fake probability, 0 to 1; null: not measured")]
+Place = Annotated[str, Field(description="Start and end in seconds", examples=["4.0-6.0"])]
+_MEBIBYTE = 1024 * 1024
+
+
+class OverallScores(Frozen):
+    """Means over the intervals that were scored."""
+
+    overall_video_score: Score
+    overall_audio_score: Score
+    overall_combined_score: Score = Field(description="Mean of the two above; of one where one is null")
+
+
+class SuspiciousInterval(Frozen):
+    """An interval in which a modality reached `suspicious`."""
+
+    interval: Place
+    video_score: Score
+    audio_score: Score
+    video_regions: tuple[Region, ...] = Field(
+        description="Parts of the face that moved the detector's score when hidden, strongest first"
+    )
+    audio_regions: tuple[SoundSignal, ...] = Field(description="Sound signals that crossed their bounds")
+
+
+class VideoInfo(Frozen):
+    """The file as measured, not as its header claims."""
+
+    duration: float = Field(ge=0, description="Seconds")
+    fps: float | None = Field(description="Average frames a second; null without a moving picture")
+    total_frames: int | None = Field(description="Decoded frames; null without a picture")
+    file_size_mb: float = Field(ge=0, description="Size in units of 1024 x 1024 bytes")
+
+
+class ModalityCoverage(Frozen):
+    """How much of a modality could be scored, how much was, and what it amounts to."""
+
+    standing: Standing = Field(description="Its part in the verdict: absent, clear, unclear, near or fake")
+    scorable_seconds: float = Field(ge=0, description="Face time or speech time")
+    scored_seconds: float = Field(ge=0)
+    share: Probability | None = Field(description="Scored of scorable, 0 to 1; null: nothing to score")
+    scored_intervals: int
+    suspicious_intervals: int
+    unscored_intervals: dict[Reason, int] = Field(description="Intervals without a score, by reason")
+    strongest_run: CitedRun | None = Field(description="Neighbouring intervals that accuse together")
+    doubtful_run: CitedRun | None = Field(
+        description="The same at the weaker bound that only takes REAL away"
+    )
+
+
+class Coverage(Frozen):
+    """Both modalities."""
+
+    video: ModalityCoverage
+    audio: ModalityCoverage
+
+
+class ReportedReason(Frozen):
+    """Why there is no firmer verdict, or why something was not measured."""
+
+    reason: Reason
+    modality: Modality | None = Field(description="Null: the whole file")
+    intervals: int | None = Field(description="Intervals that it left without a score")
+    decisive: bool = Field(description="It is why the verdict is INCONCLUSIVE")
+    text: str = Field(description="The reason in words")
+    mend: str | None = Field(description="The command that removes it, to be run on the server")
+
+
+class SignalSummary(Frozen):
+    """A sound signal over the whole file. Signals inform; the verdict does not rest on them."""
+
+    signal: SoundSignal
+    intervals: int = Field(description="In how many intervals it crossed its bound")
+    interval: Place = Field(description="Where it lay farthest beyond it")
+    value: float = Field(description="What was measured there")
+    unit: str
+    threshold: float
+
+
+class TrackSummary(Frozen):
+    """One face through the video."""
+
+    id: int
+    start: float = Field(description="Seconds")
+    end: float
+    frames: int = Field(description="Sampled frames it was seen in")
+    score: Score = Field(description="Mean over its scored frames; null: none was scored")
+
+
+class Provenance(Frozen):
+    """Everything that produced the verdict."""
+
+    input_sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    detectors: tuple[DetectorIdentity, ...]
+    test_only: bool = Field(description="A detector made for tests took part: the verdict means nothing")
+    thresholds: Thresholds
+    calibrated: bool = Field(description="False: the confidence is a score, not a probability")
+    sandbox: str = Field(description="What the decoder ran under", examples=["bubblewrap", "rlimits"])
+    version: str = Field(description="Of DeepDefend")
+    options: Options
+    facts: MediaFacts
+
+
+class Narrator(Frozen):
+    """Who wrote `detailed_analysis`."""
+
+    narrator: Literal["template", "gemini"]
+    model: str | None
+    prompt_version: str | None
+    prompt_sha256: str | None
+    fallback_reason: str | None = Field(description="Why a language model's text was not used")
+
+
+class Report(Frozen):
+    """The result of one analysis."""
+
+    verdict: Verdict
+    confidence: float | None = Field(
+        ge=0, le=100, description="Of the verdict, 0 to 100, from scores alone; null when INCONCLUSIVE"
+    )
+    overall_scores: OverallScores
+    detailed_analysis: str = Field(description="Explanation in English; it cites intervals like [4.0-6.0]")
+    suspicious_intervals: tuple[SuspiciousInterval, ...]
+    total_intervals_analyzed: int = Field(ge=0, description="Intervals that at least one step looked at")
+    video_info: VideoInfo
+    analysis_id: UUID
+    timestamp: datetime = Field(description="When the verdict was reached, UTC")
+
+    test_only: bool = Field(description="True: a detector made for tests took part; not a real verdict")
+    coverage: Coverage
+    reasons: tuple[ReportedReason, ...] = Field(description="The decisive ones first")
+    signals: tuple[SignalSummary, ...]
+    tracks: tuple[TrackSummary, ...]
+    provenance: Provenance
+    narrator: Narrator
+
+
+def build(
+    judgement: Judgement,
+    narration: Narration,
+    *,
+    analysis_id: UUID,
+    timestamp: datetime,
+    input_sha256: str,
+    options: Options,
+    sandbox: str,
+    tracks: Sequence[Track] = (),
+) -> Report:
+    """The report of a judgement. `timestamp` must carry a time zone."""
+    if timestamp.tzinfo is None:
+        raise ValueError("timestamp needs a time zone")
+    return Report(
+        verdict=judgement.verdict,
+        confidence=judgement.confidence,
+        overall_scores=_overall(judgement),
+        detailed_analysis=narration.text,
+        suspicious_intervals=tuple(_suspicious(row) for row in judgement.suspicious),
+        total_intervals_analyzed=sum(_looked_at(row) for row in judgement.intervals),
+        video_info=_video_info(judgement.facts),
+        analysis_id=analysis_id,
+        timestamp=timestamp,
+        test_only=judgement.test_only,
+        coverage=_coverage(judgement),
+        reasons=_reasons(judgement),
+        signals=_signals(judgement.intervals),
+        tracks=tuple(_track(track, judgement.intervals) for track in tracks),
+        provenance=_provenance(judgement, input_sha256=input_sha256, options=options, sandbox=sandbox),
+        narrator=Narrator(**narration.model_dump(exclude={"text"})),
+    )
+
+
+def _overall(judgement: Judgement) -> OverallScores:
+    return OverallScores(
+        overall_video_score=rounded(judgement.video.score),
+        overall_audio_score=rounded(judgement.audio.score),
+        overall_combined_score=rounded(judgement.combined_score),
+    )
+
+
+def _suspicious(row: IntervalEvidence) -> SuspiciousInterval:
+    return SuspiciousInterval(
+        interval=row.label,
+        video_score=rounded(row.video.score),
+        audio_score=rounded(row.audio.score),
+        video_regions=row.video_regions,
+        audio_regions=row.audio_regions,
+    )
+
+
+def _looked_at(row: IntervalEvidence) -> bool:
+    return any(
+        row.score(modality) is not None or row.reason(modality) is not Reason.NOT_ANALYZED
+        for modality in Modality
+    )
+
+
+def _video_info(facts: MediaFacts) -> VideoInfo:
+    return VideoInfo(
+        duration=facts.duration,
+        fps=facts.video.fps if facts.video else None,
+        total_frames=facts.video.frames if facts.video else None,
+        file_size_mb=round(facts.size_bytes / _MEBIBYTE, 2),
+    )
+
+
+def _coverage(judgement: Judgement) -> Coverage:
+    def of(side: ModalityEvidence) -> ModalityCoverage:
+        return ModalityCoverage(
+            standing=judgement.standings[side.modality],
+            scorable_seconds=round(side.scorable_seconds, 3),
+            scored_seconds=round(side.scored_seconds, 3),
+            share=rounded(side.coverage),
+            scored_intervals=side.scored_intervals,
+            suspicious_intervals=side.suspicious_intervals,
+            unscored_intervals=side.null_reasons,
+            strongest_run=side.run,
+            doubtful_run=side.doubt,
+        )
+
+    return Coverage(video=of(judgement.video), audio=of(judgement.audio))
+
+
+def _reasons(judgement: Judgement) -> tuple[ReportedReason, ...]:
+    return tuple(
+        ReportedReason(
+            reason=cause.reason,
+            modality=cause.modality,
+            intervals=cause.intervals,
+            decisive=cause.decisive,
+            text=cause.text,
+            mend=cause.mend,
+        )
+        for cause in judgement.causes
+    )
+
+
+def _signals(rows: Sequence[IntervalEvidence]) -> tuple[SignalSummary, ...]:
+    found: dict[SoundSignal, list[tuple[IntervalEvidence, Signal]]] = {}
+    for row in rows:
+        for signal in row.audio.signals:
+            found.setdefault(signal.signal, []).append((row, signal))
+    return tuple(_signal(places) for places in found.values())
+
+
+def _signal(places: list[tuple[IntervalEvidence, Signal]]) -> SignalSummary:
+    row, signal = max(places, key=lambda place: abs(place[1].value - place[1].threshold))
+    return SignalSummary(
+        signal=signal.signal,
+        intervals=len({row.index for row, _ in places}),
+        interval=row.label,
+        value=signal.value,
+        unit=signal.unit,
+        threshold=signal.threshold,
+    )
+
+
+def _track(track: Track, rows: Sequence[IntervalEvidence]) -> TrackSummary:
+    scores = [face.score for row in rows for face in row.video.faces if face.track == track.id]
+    return TrackSummary(
+        id=track.id, start=track.start, end=track.end, frames=track.frames, score=rounded(mean(scores))
+    )
+
+
+def _provenance(judgement: Judgement, *, input_sha256: str, options: Options, sandbox: str) -> Provenance:
+    return Provenance(
+        input_sha256=input_sha256,
+        detectors=judgement.detectors,
+        test_only=judgement.test_only,
+        thresholds=judgement.thresholds,
+        calibrated=judgement.calibrated,
+        sandbox=sandbox,
+        version=code_version(),
+        options=options,
+        facts=judgement.facts,
+    )
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """Version of the running code; `uninstalled` when it runs from a checkout that was never installed."""
+    try:
+        return importlib.metadata.version("deepdefend")
+    except importlib.metadata.PackageNotFoundError:
+        return "uninstalled"
