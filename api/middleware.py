@@ -37,8 +37,9 @@ SECURITY_HEADERS: Final[Mapping[str, str]] = {
 PROTECTED: Final = "/v1/"
 #: Asked every few seconds by machines: worth a line only when debugging.
 QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
-#: How long and how far an unread body is drained after an early answer (see `Linger`).
-LINGER_SECONDS, LINGER_BYTES = 5.0, 64 * 1024 * 1024
+#: How far an unread body is drained after an early answer (see `Linger`): seconds, seconds without
+#: a byte, bytes.
+LINGER_SECONDS, LINGER_IDLE, LINGER_BYTES = 5.0, 1.0, 64 * 1024 * 1024
 
 
 class Envelope:
@@ -145,8 +146,10 @@ def _has_body(scope: Scope) -> bool:
 
 async def _drain(receive: Receive) -> None:
     drained = 0
-    with anyio.move_on_after(LINGER_SECONDS):
+    with anyio.move_on_after(LINGER_SECONDS) as patience:
+        end = patience.deadline
         while drained < LINGER_BYTES:
+            patience.deadline = min(end, anyio.current_time() + LINGER_IDLE)
             message = await receive()
             drained += len(message.get("body", b""))
             if not message.get("more_body", False):

@@ -60,10 +60,10 @@ class Intake:
 
     def feed(self, data: bytes) -> None:
         """Take more of the body. Raises what is wrong with it, or StorageError."""
-        self._body += len(data)
-        if self._body > self._limits.max_upload_bytes + FORM_OVERHEAD:
-            raise BodyTooLarge(limit_bytes=self._limits.max_upload_bytes)
         self._form.feed(data)
+        self._body += len(data)
+        if self._body > self._limits.max_upload_bytes + FORM_OVERHEAD:  # an endless epilogue, say
+            raise BodyTooLarge(limit_bytes=self._limits.max_upload_bytes)
 
     def _on_file(self, data: memoryview) -> None:
         self._size += len(data)
