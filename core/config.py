@@ -117,6 +117,24 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
 
 
+class _WithoutServers(BaseSettings):
+    """The part of Settings that needs no database, no broker and no secret."""
+
+    model_config = Settings.model_config
+
+    models: ModelSettings = ModelSettings()
+    allow_test_detectors: bool = False
+
+
+def model_settings() -> tuple[ModelSettings, bool]:
+    """Model settings, and whether test checkpoints are allowed, on a machine that runs no service.
+
+    Raises pydantic.ValidationError for a value out of its bounds.
+    """
+    read = _WithoutServers()
+    return read.models, read.allow_test_detectors
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The settings of this process, read once. Raises pydantic.ValidationError when incomplete."""
