@@ -13,6 +13,7 @@ from core import analyses, steps
 from core.domain import AnalysisStatus, Modality, Reason, Stage, StepStatus
 from core.evidence import AudioFinding, Frame, Manifest, VideoFinding
 from core.models import Interval, Step, Track
+from core.report import Report
 
 
 def record_extraction(
@@ -159,28 +160,20 @@ def _indices(step: Step) -> list[int]:
     return list(range(sound["first_interval"], sound["last_interval"] + 1))
 
 
-def complete(
-    session: Session,
-    claim: steps.Claim,
-    *,
-    report: dict[str, Any],
-    verdict: str,
-    confidence: float | None,
-    track_scores: dict[int, float],
-) -> None:
+def complete(session: Session, claim: steps.Claim, report: Report) -> None:
     """Close fusion and the analysis with its report, in one transaction. Raises Fenced."""
-    for track, score in track_scores.items():
+    for track in report.tracks:
         session.execute(
             update(Track)
-            .where(Track.analysis_id == claim.analysis_id, Track.track == track)
-            .values(score=score)
+            .where(Track.analysis_id == claim.analysis_id, Track.track == track.id)
+            .values(score=track.score)
         )
-    steps.finish(session, claim, detail={"narrator": report.get("narrator")})
+    steps.finish(session, claim, detail=report.narrator.model_dump(mode="json"))
     analyses.transition(
         session,
         claim.analysis_id,
         AnalysisStatus.COMPLETED,
-        report=report,
-        verdict=verdict,
-        confidence=confidence,
+        report=report.model_dump(mode="json"),
+        verdict=report.verdict.value,
+        confidence=report.confidence,
     )

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from celery import Celery
 from celery.signals import setup_logging
-from kombu import Queue as KombuQueue
+from kombu.entity import Queue as KombuQueue
 
 from core import logging
 from core.config import Settings, settings
@@ -32,7 +32,7 @@ def configuration(config: Settings) -> dict[str, object]:
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],  # a message can carry no code
-        "task_queues": [KombuQueue(queue.value) for queue in Queue],
+        "task_queues": [KombuQueue(queue.value) for queue in Queue],  # type: ignore[no-untyped-call]
         "task_routes": {task.value: {"queue": queue.value} for task, queue in QUEUE_OF_TASK.items()},
         "task_create_missing_queues": False,  # a typo fails instead of filling a queue nobody reads
         "task_acks_late": False,  # liveness is the lease in Postgres

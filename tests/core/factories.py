@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import secrets
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core import analyses, keys, results, steps
+from core import analyses, keys, report, results, steps
 from core.config import settings
 from core.domain import Options, Stage, timeline
+from core.dossier import compile_dossier
 from core.evidence import (
     CropShard,
     Face,
@@ -22,7 +24,10 @@ from core.evidence import (
     Track,
     VideoFacts,
 )
+from core.fusion.narrators import template
+from core.fusion.verdict import judge
 from core.models import Analysis
+from core.report import Report
 
 VIDEO = VideoFacts(
     codec="h264",
@@ -157,4 +162,21 @@ def age(session: Session, seconds: float) -> None:
             " closed_at = closed_at - make_interval(secs => :s)"
         ),
         {"s": seconds},
+    )
+
+
+def build_report(session: Session, analysis_id: UUID) -> Report:
+    """The report that fusion writes of what the rows hold, by the template."""
+    results.record_lost_branches(session, analysis_id)
+    dossier = compile_dossier(session, analysis_id)
+    judgement = judge(dossier.intervals, facts=dossier.facts, branches=dossier.branches)
+    return report.build(
+        judgement,
+        template.write(judgement),
+        analysis_id=analysis_id,
+        timestamp=datetime.now(UTC),
+        input_sha256=dossier.sha256,
+        options=dossier.options,
+        sandbox=dossier.sandbox,
+        tracks=dossier.tracks,
     )

@@ -19,6 +19,7 @@ from core.keys import Caller
 from core.models import Analysis
 from tests.core.factories import (
     build_manifest,
+    build_report,
     claim_step,
     create_analysis,
     create_caller,
@@ -169,7 +170,9 @@ def test_statistics_count_what_is_there_and_only_ones_own(session: Session, call
     audio = claim_step(session, analysis.id, Stage.AUDIO)
     results.record_findings(session, audio, [AudioFinding(index=0, score=0.1, reason=None)])
     fusion = claim_step(session, analysis.id, Stage.FUSE)
-    results.complete(session, fusion, report={}, verdict="REAL", confidence=100.0, track_scores={})
+    written = build_report(session, analysis.id)
+    changed = written.model_copy(update={"verdict": Verdict.REAL, "confidence": 100.0})
+    results.complete(session, fusion, changed)
     create_analysis(session)
     stats = listing.stats(session, caller.owner)
     assert stats["analyses"] == {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
@@ -9,12 +11,14 @@ from sqlalchemy.orm import Session
 
 from core import analyses, db, results, steps
 from core.config import settings
-from core.domain import Reason, Region, Stage, StepStatus, Verdict
+from core.domain import Reason, Region, Stage, StepStatus
 from core.errors import Fenced
-from core.evidence import AudioFinding, Frame, RegionEffect, VideoFinding
+from core.evidence import AudioFinding, FaceScore, Frame, RegionEffect, VideoFinding
 from core.models import Analysis, Interval, Track
+from core.report import Report
 from tests.core.factories import (
     build_manifest,
+    build_report,
     claim_step,
     create_analysis,
     expire_leases,
@@ -82,8 +86,10 @@ def test_an_interval_without_frames_was_lost_in_decoding(session: Session, cut: 
 
 
 def video_finding(index: int, score: float | None = 0.8) -> VideoFinding:
+    seen = FaceScore(frame=index, time=2 * index + 1, track=0, box=(200, 100, 120, 140), score=score or 0)
     return VideoFinding(
         index=index,
+        faces=(seen,) if score is not None else (),
         score=score,
         reason=None if score is not None else Reason.OCCLUDED,
         regions=(RegionEffect(region=Region.EYES, drop=0.3, spread=0.05),),
@@ -174,21 +180,26 @@ def test_completion_closes_fusion_and_the_analysis_together(session: Session) ->
     for stage in (Stage.VIDEO, Stage.AUDIO):
         steps.finish(session, claim_step(session, analysis.id, stage))
     claim = claim_step(session, analysis.id, Stage.FUSE)
-    results.complete(
-        session,
-        claim,
-        report={"verdict": "REAL", "narrator": {"name": "template"}},
-        verdict=Verdict.REAL.value,
-        confidence=71.5,
-        track_scores={0: 0.2},
-    )
+    written = build_report(session, analysis.id)
+    results.complete(session, claim, written)
     session.expire_all()
     ended = analyses.load(session, analysis.id)
-    assert (ended.status, ended.verdict, ended.confidence) == ("completed", "REAL", 71.5)
-    assert ended.report == {"verdict": "REAL", "narrator": {"name": "template"}}
-    assert session.scalars(select(Track.score)).one() == 0.2
+    assert (ended.status, ended.verdict, ended.confidence) == ("completed", "INCONCLUSIVE", None)
+    assert ended.report is not None
+    assert Report.model_validate_json(json.dumps(ended.report)) == written
     with pytest.raises(Fenced):
-        results.complete(session, claim, report={}, verdict="REAL", confidence=None, track_scores={})
+        results.complete(session, claim, written)
+
+
+def test_a_track_keeps_the_mean_of_its_faces(session: Session) -> None:
+    analysis = create_analysis(session)
+    extract(session, analysis, build_manifest())
+    claim = claim_step(session, analysis.id, Stage.VIDEO)
+    results.record_findings(session, claim, [video_finding(n) for n in range(4)])
+    steps.finish(session, claim_step(session, analysis.id, Stage.AUDIO))
+    fusion = claim_step(session, analysis.id, Stage.FUSE)
+    results.complete(session, fusion, build_report(session, analysis.id))
+    assert session.scalars(select(Track.score)).one() == pytest.approx(0.8)
 
 
 def test_a_second_extraction_replaces_nothing_twice(session: Session) -> None:

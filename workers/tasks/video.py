@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING, cast
 
 from core import results
 from core.db import transaction
@@ -16,6 +17,9 @@ from workers.heart import Hold
 from workers.process import this_process
 from workers.tasks import artifacts
 
+if TYPE_CHECKING:
+    from workers.detectors.base import FrameDetector
+
 
 @app.task(name=Task.VIDEO.value)  # type: ignore[untyped-decorator]  # Celery ships no types
 def video_step(analysis_id: str, shard: int) -> None:
@@ -27,7 +31,7 @@ def score_faces(hold: Hold) -> None:
     """Load the crops, ask the detector, write the interval rows."""
     from workers.detectors.look import look  # noqa: PLC0415 - torch only in the processes that score
 
-    detector = this_process().detector(Modality.VIDEO)
+    detector = cast("FrameDetector", this_process().detector(Modality.VIDEO))
     prefix = hold.claim.payload["scratch"]
     shard = CropShard.model_validate(hold.claim.payload["crops"])
     manifest = artifacts.manifest_of(storage(), prefix)

@@ -1,0 +1,66 @@
+"""Queue `fusion`: the evidence in Postgres becomes a verdict, an explanation and a report."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from core import logging, report, results
+from core.config import settings
+from core.db import read, transaction
+from core.domain import Stage
+from core.dossier import Dossier, compile_dossier
+from core.errors import StorageError
+from core.fusion.narrators.narrate import narrate
+from core.fusion.verdict import judge
+from core.queue import Task
+from core.storage import storage
+from workers.app import app
+from workers.base import run_step
+from workers.heart import Hold
+from workers.tasks import artifacts
+
+log = logging.get(__name__)
+
+
+@app.task(name=Task.FUSE.value)  # type: ignore[untyped-decorator]  # Celery ships no types
+def fuse_step(analysis_id: str, shard: int) -> None:
+    """Judge one analysis. The claim refuses while a branch is open, whatever rang."""
+    run_step(Stage.FUSE, analysis_id, shard, judge_evidence)
+
+
+def judge_evidence(hold: Hold) -> None:
+    """Judge, explain, report: outside any transaction, since a language model may take its time."""
+    with transaction() as session:
+        results.record_lost_branches(session, hold.claim.analysis_id)
+    with read() as session:
+        dossier = compile_dossier(session, hold.claim.analysis_id)
+    written = write_report(dossier)
+    hold.check()
+    with transaction() as session:
+        results.complete(session, hold.claim, written)
+    _tidy(hold)
+
+
+def write_report(dossier: Dossier) -> report.Report:
+    """The report of a dossier. The narrator sees figures only, never a file name."""
+    judgement = judge(
+        dossier.intervals, facts=dossier.facts, branches=dossier.branches, detectors=dossier.detectors
+    )
+    return report.build(
+        judgement,
+        narrate(judgement, settings()),
+        analysis_id=dossier.analysis_id,
+        timestamp=datetime.now(UTC),
+        input_sha256=dossier.sha256,
+        options=dossier.options,
+        sandbox=dossier.sandbox,
+        tracks=dossier.tracks,
+    )
+
+
+def _tidy(hold: Hold) -> None:
+    """Delete crops and sound, which nobody needs once the report is there."""
+    try:
+        storage().delete_prefix(artifacts.scratch_prefix(hold.claim.analysis_id))
+    except StorageError:
+        log.warning("working files are left behind", action="scratch_left", exc_info=True)
