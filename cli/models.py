@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, pull and verify detector weights.")
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
 Which = Annotated[list[Modality] | None, typer.Argument(help="video, audio [default: both].")]
-OUT_OF_REACH: Final = "the model hub does not answer; put the checkpoint's folder into {dir} by hand"
+BY_HAND: Final = "Try again later, or put the folder of the checkpoint into {dir}."
 
 
 @app.command("list")
@@ -65,10 +65,13 @@ def pull(
             record = fetch(settings, modality, console, update=update)
         except DetectorUnavailable as error:
             results.append({"modality": modality.value, "code": error.code, "detail": error.detail})
-            hint = f" {OUT_OF_REACH.format(dir=settings.dir)}." if error.code == "hub_unreachable" else ""
+            far = error.code == "hub_unreachable"
+            hint = " " + BY_HAND.format(dir=settings.dir) if far else ""
             typer.echo(f"deepdefend: {modality.value}: {error.detail}{hint}", err=True)
+            if far:  # one line, not one a checkpoint
+                break
         else:
-            known = record.model_dump(mode="json") if record else {"id": getattr(settings, modality.value)}
+            known = record.model_dump(mode="json") if record else {"id": _named(settings, modality)[0]}
             results.append({"modality": modality.value, "code": None, **known})
     if as_json:
         typer.echo(json.dumps(results, indent=2))
@@ -78,7 +81,7 @@ def pull(
 
 @app.command()
 def verify(which: Which = None, *, as_json: Json = False) -> None:
-    """Recompute the SHA-256 of every file and hold it against the record; status 1 when something is wrong."""
+    """Recompute the SHA-256 of every file and hold it against the record; 1 when one is wrong."""
     settings, _ = _settings()
     rows = [_verified(settings, modality) for modality in which or list(Modality)]
     if as_json:
@@ -101,8 +104,7 @@ def fetch(
     """
     from workers.detectors import hub, store  # noqa: PLC0415 - `--help` needs none of it
 
-    name = getattr(settings, modality.value)
-    wanted = getattr(settings, f"{modality.value}_revision")
+    name, wanted = _named(settings, modality)
     folder = store.find(name, settings.dir)
     if store.is_path(name) or (wanted is None and not update and folder and _own(folder)):
         if folder is None:
@@ -135,16 +137,22 @@ def pull_missing(settings: ModelSettings, console: Console, *, seconds: float = 
         return []
     if not hub.hub_answers(seconds):
         names = " and ".join(modality.value for modality in absent)
-        return [f"No {names} weights, and {OUT_OF_REACH.format(dir=settings.dir)}: deepdefend models pull"]
+        return [f"No {names} weights, and the model hub does not answer: deepdefend models pull"]
     missing = []
     for modality in absent:
         try:
             fetch(settings, modality, console)
         except DetectorUnavailable as error:
-            missing.append(
-                f"No {modality.value} weights: {error.detail} deepdefend models pull {modality.value}"
-            )
+            missing.append(f"No {modality.value} weights: {error.detail}")
     return missing
+
+
+def _named(settings: ModelSettings, modality: Modality) -> tuple[str, str | None]:
+    """Checkpoint and pinned revision."""
+    from workers.detectors import registry  # noqa: PLC0415
+
+    _, wish = registry.wish_of(settings, modality)
+    return wish.name, wish.revision
 
 
 def _own(folder: Path) -> bool:
@@ -191,7 +199,7 @@ def _with_bar(plan: Plan, settings: ModelSettings, console: Console) -> Record:
 def _verified(settings: ModelSettings, modality: Modality) -> dict[str, Any]:
     from workers.detectors import store  # noqa: PLC0415
 
-    name = getattr(settings, modality.value)
+    name, _ = _named(settings, modality)
     row: dict[str, Any] = {
         "modality": modality.value,
         "id": name,
@@ -215,7 +223,7 @@ def _others(settings: ModelSettings, rows: list[dict[str, Any]]) -> list[str]:
     """Checkpoints in the models folder that no setting names."""
     from workers.detectors import store  # noqa: PLC0415
 
-    used = {store.find(getattr(settings, row["modality"]), settings.dir) for row in rows}
+    used = {store.find(_named(settings, Modality(row["modality"]))[0], settings.dir) for row in rows}
     return [
         str(folder.relative_to(settings.dir))
         for folder in store.checkpoints(settings.dir)
@@ -226,7 +234,9 @@ def _others(settings: ModelSettings, rows: list[dict[str, Any]]) -> list[str]:
 def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(str(row.get(column) or "-") for column in columns))
     _console(stderr=False).print(table)

@@ -103,16 +103,20 @@ def _of_checkout() -> list[EntryPoint]:
     return [EntryPoint(name, value, GROUP) for name, value in groups.get(GROUP, {}).items()]
 
 
+def wish_of(settings: ModelSettings, modality: Modality, *, allow_test: bool = False) -> tuple[str, Wish]:
+    """The key of the detector and what it is to open: `key:checkpoint`, or a checkpoint for the bundled one."""
+    wish = Wish.of(modality, settings, allow_test=allow_test)
+    key, colon, rest = wish.name.partition(":")
+    if colon and key in registered():
+        return key, wish.model_copy(update={"name": rest})
+    return DEFAULT_KEYS[modality], wish
+
+
 def _chosen(
     modality: Modality, settings: ModelSettings, *, allow_test: bool
 ) -> tuple[type[Detector[Any]], Wish]:
     """The class and what it is to open."""
-    wish = Wish.of(modality, settings, allow_test=allow_test)
-    key, colon, rest = wish.name.partition(":")
-    if colon and key in registered():
-        wish = wish.model_copy(update={"name": rest})
-    else:
-        key = DEFAULT_KEYS[modality]
+    key, wish = wish_of(settings, modality, allow_test=allow_test)
     try:
         kind = registered()[key].load()
     except (KeyError, ImportError, AttributeError) as error:
