@@ -250,8 +250,14 @@ def _console(*, stderr: bool = True) -> Console:
 
 def _settings() -> tuple[ModelSettings, bool]:
     """The model settings alone: this command needs no database."""
+    from workers.detectors import registry  # noqa: PLC0415
+
     try:
-        return model_settings()
+        registry.registered()
+        settings, allow_test = model_settings()
+        return settings.model_copy(update={"dir": settings.dir.expanduser()}), allow_test
+    except DetectorUnavailable as error:
+        _fail(error.detail)
     except ValidationError as error:
         first = error.errors()[0]
         _fail(f"DEEPDEFEND_{'__'.join(str(part).upper() for part in first['loc'])}: {first['msg']}")

@@ -37,7 +37,7 @@ class Wish(Frozen):
             name=getattr(settings, modality.value),
             revision=getattr(settings, f"{modality.value}_revision"),
             fake_label=getattr(settings, f"{modality.value}_fake_label"),
-            root=settings.dir,
+            root=settings.dir.expanduser(),
             device=settings.device,
             batch_size=settings.batch_size,
             threads=settings.threads,

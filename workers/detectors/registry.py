@@ -104,7 +104,7 @@ def _of_checkout() -> list[EntryPoint]:
 
 
 def wish_of(settings: ModelSettings, modality: Modality, *, allow_test: bool = False) -> tuple[str, Wish]:
-    """The key of the detector and what it is to open: `key:checkpoint`, or a checkpoint for the bundled one."""
+    """The key of the detector, and what it is to open. Raises DetectorUnavailable: duplicate_detector."""
     wish = Wish.of(modality, settings, allow_test=allow_test)
     key, colon, rest = wish.name.partition(":")
     if colon and key in registered():
