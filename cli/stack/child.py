@@ -109,15 +109,16 @@ class Child:
         self._process.wait()
         self.service.clean_up()
 
-    def tail(self, lines: int = 5) -> str:
+    def tail(self, lines: int = 3) -> str:
         """The end of the log on one line: what a person needs when the process keeps dying."""
         return tail(self.service.log, lines)
 
 
-def tail(log: Path, lines: int = 5) -> str:
+def tail(log: Path, lines: int = 3) -> str:
     """The last lines of a log, joined by ` | `."""
     try:
         text = log.read_bytes()[-8192:].decode(errors="replace")
     except OSError:
         return "(no log)"
-    return " | ".join(line.strip() for line in text.splitlines()[-lines:]) or "(empty log)"
+    said = [line.strip() for line in text.splitlines() if line.strip(" ~^")]  # a traceback underlines
+    return " | ".join(said[-lines:]) or "(empty log)"

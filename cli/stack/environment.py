@@ -27,13 +27,15 @@ def of_servers(postgres: PostgresServer, valkey: ValkeyServer, s3: S3Server) -> 
 
 
 def of_folder(folder: Folder) -> dict[str, str]:
-    """What lies in the data directory; a person's own choice of models and of temp space is kept."""
-    chosen = {
+    """What lies in the data directory; a person's own choice of space for temporary files is kept.
+
+    A person's own models folder is kept too: `cli.stack.weights` links its contents into ours.
+    """
+    return {
         "DEEPDEFEND_MODELS__DIR": str(folder.models),
-        "DEEPDEFEND_TEMP_DIR": str(folder.temp),
         "DEEPDEFEND_SECRET_KEY": State(folder.path / "secrets.json").secret("secret_key"),
+        "DEEPDEFEND_TEMP_DIR": os.environ.get("DEEPDEFEND_TEMP_DIR", str(folder.temp)),
     }
-    return {name: value for name, value in chosen.items() if name.endswith("KEY") or name not in os.environ}
 
 
 def of_data_dir(data_dir: Path) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from cli.stack import StackError, commands, environment, ports
+from cli.stack import StackError, commands, environment, ports, weights
 from cli.stack.child import Child, Service
 from cli.stack.folder import Folder
 from cli.stack.sentinel import sweep
@@ -63,8 +63,13 @@ class Stack:
         with self.folder.open():
             if sweep(f"{self.folder.path}#", 0):
                 self._say("ended what a killed stack had left running")
-            with Supervisor(self._tag, self._say) as supervisor:
+            for line in weights.provide(self.folder.models):
+                self._say(line)
+            # Linking again and again finds what `models pull` brings while we run.
+            link = partial(weights.link_shared, self.folder.models, weights.shared_folder())
+            with Supervisor(self._tag, self._say, link) as supervisor:
                 addresses = self._start(supervisor)
+                supervisor.settle()
                 write_private(self.folder.running, json.dumps(vars(addresses)))
                 on_ready(addresses)
                 supervisor.run()

@@ -20,7 +20,7 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from cli.stack import StackError, sentinel
-from cli.stack.child import Child, Service
+from cli.stack.child import Child, Service, nothing_to_do
 
 TICK = 0.2  # seconds between looks
 MAX_LOG_BYTES = 20 * 1024 * 1024
@@ -52,9 +52,13 @@ class Supervisor:
     Use as a context: whatever happens inside, nothing is left running after it.
     """
 
-    def __init__(self, tag: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, tag: str, say: Callable[[str], None], chore: Callable[[], None] = nothing_to_do
+    ) -> None:
+        """`chore` is called every 10 s beside the rotation of logs; it must be quick and not raise."""
         self.tag = tag
         self._say = say
+        self._chore = chore
         self._watched: list[Watched] = []
         self._signals = 0
         self._settled = False
@@ -114,7 +118,9 @@ class Supervisor:
                 watched.child, watched.due = Child(watched.child.service), None
                 watched.started = time.monotonic()
         if time.monotonic() - self._rotated > ROTATE_EVERY:
+            self._rotated = time.monotonic()
             self._rotate()
+            self._chore()
 
     def settle(self) -> None:
         """The stack is ready: from now on a process that keeps dying is news, not the end."""
@@ -174,7 +180,6 @@ class Supervisor:
 
     def _rotate(self) -> None:
         """Copy and truncate: the writer appends, so it goes on at the new end; a line or two may be lost."""
-        self._rotated = time.monotonic()
         for log in {w.child.service.log for w in self._watched}:
             with contextlib.suppress(OSError):
                 if log.stat().st_size > MAX_LOG_BYTES:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import ValidationError
 
 from cli.stack import StackError
 from cli.stack.folder import default_folder
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
 def up(
     host: Annotated[str, typer.Option(help="Address that the API listens on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port of the API and the page.")] = 8000,
-    flower_port: Annotated[int, typer.Option(help="Port of Flower, on the loopback address.")] = 5555,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the API and the page.")] = 8000,
+    flower_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of Flower, on the loopback address.")
+    ] = 5555,
     data_dir: Annotated[
         Path | None, typer.Option(help="Where everything is kept [default: ~/.local/share/deepdefend].")
     ] = None,
@@ -45,6 +48,13 @@ def up(
     except StackError as error:
         _say(f"deepdefend: {error}")
         raise typer.Exit(1) from None
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = "DEEPDEFEND_" + "__".join(map(str, wrong["loc"])).upper()
+        _say(f"deepdefend: the setting {name} is not usable: {wrong['msg']}")
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:  # while weights were being pulled; nothing runs yet
+        raise typer.Exit(130) from None
     except OSError as error:  # a disk that fills up, a folder that vanishes: no traceback for a person
         _say(f"deepdefend: {error.strerror or error} ({error.filename or 'no file'})")
         raise typer.Exit(1) from None
