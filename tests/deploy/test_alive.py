@@ -50,9 +50,11 @@ def test_the_dispatcher_lives_while_it_holds_its_lock() -> None:
     held = db.lock_connection(DISPATCHER_LOCK)
     try:
         assert alive.main(["dispatcher"]) == 0
+        with held.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", (DISPATCHER_LOCK,))
+        assert alive.main(["dispatcher"]) == 1
     finally:
         held.close()
-    assert alive.main(["dispatcher"]) == 1
 
 
 @pytest.mark.usefixtures("clean_database")
