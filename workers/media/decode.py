@@ -34,12 +34,12 @@ _STEADY_SECONDS: Final = 0.002
 
 def decode(source: str, folder: Path, job: Job) -> Manifest:
     """Analyse `source` (a path) into files in `folder`. Raises MediaError with a stable code."""
-    with open_input(source, max_pixels=job.max_pixels) as container:
+    with open_input(source) as container:
         found = probe(container, job)
         spans = timeline(round(float(found.duration), 6), job.interval_seconds)
         facts = _container_facts(found, Path(source).stat().st_size)
     # Opened anew: a seek to the start is inexact in some containers.
-    with open_input(source, max_pixels=job.max_pixels) as container:
+    with open_input(source) as container:
         return _Pass(container, found, spans, folder, job).run(facts)
 
 

@@ -106,10 +106,11 @@ class Gatherer:
         seen = future.result()
         self._offer_still(sampled, seen.small)
         self._tracker.see(seen.small)
+        size = (seen.picture.shape[1], seen.picture.shape[0])
         crops = [align(seen.picture, face) for face in seen.faces]
         tracks = self._tracker.assign(sampled.time, seen.faces, [looks_of(crop) for crop in crops])
         faces = tuple(
-            self._face(sampled, face, crop, track)
+            self._face(sampled, face, crop, track, size)
             for face, crop, track in zip(seen.faces, crops, tracks, strict=True)
         )
         self.frames.append(
@@ -117,10 +118,12 @@ class Gatherer:
         )
         self._close_tracks()
 
-    def _face(self, sampled: Sampled, found: Detection, crop: Picture, track: FaceTrack) -> Face:
+    def _face(
+        self, sampled: Sampled, found: Detection, crop: Picture, track: FaceTrack, size: tuple[int, int]
+    ) -> Face:
         """One face's record; its crop goes to a shard when it is worth a score."""
         sharp, bright = sharpness(crop), brightness(crop)
-        reason = unscorable(found, sharp=sharp, bright=bright, corrupt=sampled.corrupt)
+        reason = unscorable(found, size, sharp=sharp, bright=bright, corrupt=sampled.corrupt)
         shard = row = None
         if reason is None:
             interval = sampled.due.interval

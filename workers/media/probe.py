@@ -36,7 +36,6 @@ class Presentation:
     ticks: list[int] = field(default_factory=list)  #: sorted; for sound only the first packet's
     exact: bool = True  #: every packet had a presentation time; otherwise these are decoding times
     end: int = 0  #: when the last sample stops being presented
-    errors: int = 0  #: packets that the container itself calls damaged
 
     @property
     def start_seconds(self) -> Fraction:
@@ -187,14 +186,12 @@ class _Scan:
         self.keep_all = isinstance(stream, VideoStream)
         self.ticks: list[int] = []
         self.exact = True
-        self.errors = 0
         self.count = 0
         self.last = (0, 0)  # tick and duration of the packet presented last
 
     def add(self, packet: Packet[Stream]) -> None:
         """Note one packet that carries data."""
         if packet.is_corrupt:  # cut off by the end of the file, most likely: nothing whole to present
-            self.errors += 1
             return
         if packet.is_discard:  # decoded for what follows it, never presented (edit lists, priming)
             return
@@ -219,7 +216,7 @@ class _Scan:
             return None
         self.ticks.sort()
         end = self.last[0] + (self.last[1] or self._typical_gap())
-        found = Presentation(self.base, self.ticks, self.exact, end, self.errors)
+        found = Presentation(self.base, self.ticks, self.exact, end)
         if not self.keep_all:
             self._trim(found)
         return found

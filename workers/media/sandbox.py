@@ -107,6 +107,7 @@ def _environment(source: str) -> dict[str, str]:
         # yuface's OpenMP threads spin: on two busy cores they made a detection ten times slower.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",  # each of its threads would claim stack and buffers
+        "MALLOC_ARENA_MAX": "2",  # glibc would keep a heap per thread, none of them ever full
         INPUT_VARIABLE: source,
     }
 
