@@ -18,6 +18,8 @@ from cli.plain import speaks_unicode
 MAX_ROWS = 40
 BAR_WIDTH = range(8, 25)
 MODALITIES: Final = ("video", "audio")
+#: How people call them.
+NAMES: Final = {"video": "picture", "audio": "sound"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def chart(console: Console, intervals: Sequence[dict[str, Any]], marks: dict[str
     first = max(map(len, labels))
     width = _bar_width(console.width, first)
     note = f" (each row: the highest of {size} intervals)" if size > 1 else ""
-    heading = " " * first + "".join(f" {modality:<{width + 5}}" for modality in MODALITIES)
+    heading = " " * first + "".join(f" {NAMES[modality]:<{width + 5}}" for modality in MODALITIES)
     lines = [Text(f"Intervals in seconds{note}", style="bold"), Text(heading.rstrip(), style="dim")]
     for label, row in zip(labels, found, strict=True):
         line = Text(f"{label:>{first}}")

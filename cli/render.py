@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from cli.bars import MODALITIES, Marks, chart
+from cli.bars import MODALITIES, NAMES, Marks, chart
 from cli.client import Envelope
 from cli.doc import at, code, number, objects, word, words
 from cli.plain import fitting, harmless, plain
@@ -19,7 +19,6 @@ VERDICTS: Final = {
     "REAL": ("bold green", "nothing suspicious was found"),
     "INCONCLUSIVE": ("bold yellow", "the evidence does not allow a verdict"),
 }
-NAMES: Final = {"video": "picture", "audio": "sound"}
 DIGEST_LENGTH = 19  # `sha256:` and 12 digits tell checkpoints apart
 MB = 1_000_000
 Lines = Iterator[Text]
@@ -35,7 +34,8 @@ def render_report(envelope: Envelope, console: Console, intervals: Sequence[dict
         chart(console, intervals, marks),
         _suspicious(report),
         _reasons(report),
-        _provenance(envelope),
+        _signals(report),
+        _provenance(report),
         _analysis(report),
     )
     for section in sections:
@@ -54,7 +54,7 @@ def _print(console: Console, line: Text) -> None:
     line.plain = fitting(console, harmless(line.plain))
     indent = len(line.plain) - len(line.plain.lstrip(" "))
     line.overflow = "fold"
-    console.print(Padding(line[indent:], (0, 0, 0, indent)), highlight=False)
+    console.print(Padding(line[indent:], (0, 0, 0, indent), expand=False), highlight=False)
 
 
 def _marks(report: Any) -> dict[str, Marks]:
@@ -75,7 +75,7 @@ def _heading(envelope: Envelope) -> Lines:
     line.append(f"  {meaning}", style="not bold")
     yield line.append("" if confidence is None else f", with {confidence:.1f} % confidence", style="not bold")
     yield Text(_file(envelope))
-    if _test_only(at(envelope, "report")):
+    if at(envelope, "report", "test_only") is True:
         yield Text("Made with a TEST-ONLY detector: the scores mean nothing.", style="bold red")
 
 
@@ -86,7 +86,7 @@ def _file(envelope: Envelope) -> str:
         plain(at(media, "filename") or "unnamed", 200),
         "" if duration is None else f"{duration:.1f} s",
         "" if size is None else f"{size / MB:.1f} MB",
-        f"sha256 {plain(at(media, 'sha256'), 12).rstrip('…')}" if word(at(media, "sha256")) else "",
+        f"sha256 {plain(at(media, 'sha256'), 100)[:12]}" if word(at(media, "sha256")) else "",
     ]
     return ", ".join(part for part in parts if part)
 
@@ -101,20 +101,20 @@ def _scores(report: Any, marks: dict[str, Marks]) -> Lines:
         yield line.append(_coverage(at(report, "coverage", modality)), style="dim")
     combined = number(at(report, "overall_scores", "overall_combined_score"))
     yield Text(f"  {'combined':<9}{_figure(combined)}")
-    limits = [_limits(modality, marks[modality]) for modality in MODALITIES]
-    known = [text for text in limits if text]
-    if known:
-        yield Text("  below / from: " + "; ".join(known), style="dim")
+    limits = {_limits(marks[modality]): NAMES[modality] for modality in reversed(MODALITIES)}
+    limits.pop("", None)
+    for text, name in limits.items():
+        yield Text(f"  {text}" + (f" ({name})" if len(limits) > 1 else ""), style="dim")
 
 
 def _figure(score: float | None) -> str:
     return "not measured" if score is None else f"{score:.3f}"
 
 
-def _limits(modality: str, marks: Marks) -> str:
+def _limits(marks: Marks) -> str:
     if marks.real_below is None or marks.suspicious is None:
         return ""
-    return f"{NAMES[modality]} real below {marks.real_below:.2f}, suspicious from {marks.suspicious:.2f}"
+    return f"real below {marks.real_below:.2f}, suspicious from {marks.suspicious:.2f}"
 
 
 def _coverage(coverage: Any) -> str:
@@ -148,33 +148,54 @@ def _reasons(report: Any) -> Lines:
         yield Text("Reasons and gaps", style="bold")
     for reason in reasons:
         count = number(reason.get("intervals"))
-        where = "" if count is None else f" ({count:.0f} intervals)"
+        where = "" if count is None else f" ({_intervals(count)})"
         text = word(reason.get("text")) or code(reason.get("reason")) or "unknown"
-        yield Text(f"  {plain(text)}{where} [{code(reason.get('reason'))}]")
+        style = "bold" if reason.get("decisive") is True else ""
+        yield Text(f"  {plain(text)}{where} [{code(reason.get('reason'))}]", style=style)
         if word(reason.get("mend")):
             yield Text(f"    mend it with: {plain(reason.get('mend'))}", style="bold")
 
 
-def _provenance(envelope: Envelope) -> Lines:
-    provenance = at(envelope, "report", "provenance")
+def _signals(report: Any) -> Lines:
+    """Measured oddities of the voice, each with its bound."""
+    found = objects(at(report, "signals"))
+    if found:
+        yield Text("Sound signals (they inform; the verdict does not rest on them)", style="bold")
+    for signal in found:
+        value, threshold = number(signal.get("value")), number(signal.get("threshold"))
+        measured = "" if value is None else f" {value:.4g} {plain(signal.get('unit') or '', 20)}"
+        bound = "" if threshold is None else f", bound {threshold:.4g}"
+        count = number(signal.get("intervals")) or 0
+        place = plain(signal.get("interval"), 24)
+        yield Text(f"  {code(signal.get('signal'))}:{measured}{bound}, at {place} s, {_intervals(count)}")
+
+
+def _intervals(count: float) -> str:
+    return f"{count:.0f} interval" + ("" if count == 1 else "s")
+
+
+def _provenance(report: Any) -> Lines:
+    provenance = at(report, "provenance")
     yield Text("Made with", style="bold")
-    for detector in objects(at(provenance, "detectors")):
-        digest = plain(detector.get("digest"), 80)[:DIGEST_LENGTH]
-        calibrated = "calibrated" if detector.get("calibrated") is True else "not calibrated"
-        line = Text(
-            f"  {plain(detector.get('modality'), 20)}: {plain(detector.get('id'), 120)} {digest} {calibrated}"
-        )
-        yield line.append(" TEST ONLY", style="bold red") if detector.get("test_only") is True else line
-    if not objects(at(provenance, "detectors")):
-        yield Text("  no detector: nothing here is a score of a model")
+    detectors = objects(at(provenance, "detectors"))
+    for detector in detectors:
+        yield _detector(detector)
+    if not detectors:
+        yield Text("  no detector: no score of a model is in this report")
     state = "calibrated" if at(provenance, "calibrated") is True else "not calibrated"
-    point = at(provenance, "thresholds", "operating_point")
-    yield Text(f"  thresholds: {plain(point or 'unknown', 40)}, {state}")
+    point = plain(at(provenance, "thresholds", "operating_point") or "unknown", 40)
+    yield Text(f"  thresholds: {point}, {state}")
+    version, sandbox = (plain(at(provenance, name) or "unknown", 40) for name in ("version", "sandbox"))
+    narrator = plain(at(report, "narrator", "model") or at(report, "narrator", "narrator") or "unknown", 60)
+    yield Text(f"  DeepDefend {version}, decoder in {sandbox}, text by {narrator}")
 
 
-def _test_only(report: Any) -> bool:
-    detectors = objects(at(report, "provenance", "detectors"))
-    return any(detector.get("test_only") is True for detector in detectors)
+def _detector(detector: dict[str, Any]) -> Text:
+    name = plain(detector.get("id"), 120)
+    version, digest = plain(detector.get("version"), 12), plain(detector.get("digest"), 100)
+    line = Text(f"  {plain(detector.get('modality'), 20)}: {name} {version} {digest[:DIGEST_LENGTH]}")
+    line.append("" if detector.get("calibrated") is True else ", not calibrated")
+    return line.append(", TEST ONLY", style="bold red") if detector.get("test_only") is True else line
 
 
 def _analysis(report: Any) -> Lines:
