@@ -188,7 +188,15 @@ def _check_weights(folder: Path) -> None:
                 raise _damaged(folder, f"{WEIGHTS} has no readable header")
             header = json.loads(file.read(length))
         ends = [int(entry["data_offsets"][1]) for key, entry in header.items() if key != "__metadata__"]
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+        LookupError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise _damaged(folder, f"{WEIGHTS} has no readable header") from error
     if not ends or size != 8 + length + max(ends):
         raise _damaged(folder, f"{WEIGHTS} is not as long as its header says")
