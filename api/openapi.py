@@ -11,6 +11,7 @@ from api.errors import PROBLEM_JSON
 from api.form import FIELD_BOUNDS
 from api.schemas import Problem
 from core.domain import Options
+from core.report import Report
 
 DESCRIPTION: Final = """\
 Tells how likely a video or a sound file is a deepfake, interval by interval, and why.
@@ -84,8 +85,18 @@ def document(app: FastAPI) -> dict[str, Any]:
         for path in made["paths"].values():
             for operation in path.values():
                 _retype(operation["responses"])
+        _describe_report(made["components"]["schemas"])
         app.openapi_schema = made
     return app.openapi_schema
+
+
+def _describe_report(schemas: dict[str, Any]) -> None:
+    """The report is passed on as it was stored, so an old one stays readable; its schema is today's."""
+    report = Report.model_json_schema(mode="serialization", ref_template="#/components/schemas/{model}")
+    for name, schema in (report.pop("$defs") | {"Report": report}).items():
+        schemas.setdefault(name, schema)
+    described = schemas["Analysis"]["properties"]["report"]
+    described["anyOf"] = [{"$ref": "#/components/schemas/Report"}, {"type": "null"}]
 
 
 def _retype(responses: dict[str, Any]) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from cli.stack.servers import S3Server
 from core import db, keys, storage
 from core.config import settings
 from core.keys import Caller, Scope
 from tests.api.server import serving
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What the API logged during the test."""
+    with capture_logs() as lines:
+        yield lines
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +111,10 @@ class Bucket:
         content: bytes = self._client.get_object(Bucket=self._name, Key=key)["Body"].read()
         return content
 
+    def remove(self, key: str) -> None:
+        """Delete an object."""
+        self._client.delete_object(Bucket=self._name, Key=key)
+
 
 @pytest.fixture
 def media(s3: S3Server, bucket: str) -> Iterator[Bucket]:
@@ -112,8 +123,3 @@ def media(s3: S3Server, bucket: str) -> Iterator[Bucket]:
     storage.storage().delete_prefix("media/")
     yield found
     assert found.unfinished() == [], "an upload was left unfinished in the storage"
-
-
-def environment() -> dict[str, str]:
-    """The environment of a child process that shall use the same servers."""
-    return {**os.environ}

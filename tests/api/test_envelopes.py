@@ -42,7 +42,7 @@ def test_progress_never_falls_and_is_whole_only_at_the_end(video: int, audio: in
         ('W/"6", W/"7"', True), ('"77"', False), ("7", False),
     ],
 )  # fmt: skip
-def test_if_none_match_compares_weakly(header: str | None, same: bool) -> None:  # noqa: FBT001 - a table
+def test_if_none_match_compares_weakly(header: str | None, same: bool) -> None:
     assert envelopes.matches(header, 'W/"7"') is same
 
 

@@ -11,7 +11,6 @@ import httpx2
 import pytest
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session
-from structlog.testing import capture_logs
 
 from api.form import FIELD_BOUNDS
 from api.upload import FORM_OVERHEAD
@@ -264,15 +263,16 @@ def test_a_content_length_that_is_too_short_is_malformed(
     assert media.names() == set()
 
 
-def test_a_caller_who_hangs_up_leaves_nothing(address: tuple[str, int], key: str, media: Bucket) -> None:
+def test_a_caller_who_hangs_up_leaves_nothing(
+    address: tuple[str, int], key: str, media: Bucket, logs: list[Any]
+) -> None:
     with Raw(address) as raw:
         begin(raw, key, f"Content-Length: {20 * MiB}")
         assert eventually(lambda: media.unfinished() != []), "the first part went to the storage"
-        with capture_logs() as logs:
-            raw.socket.close()
-            raw.file.close()
-            assert eventually(lambda: media.unfinished() == [])
-            assert eventually(lambda: any(line.get("status") == 499 for line in logs))
+        raw.file.close()
+        raw.socket.close()
+        assert eventually(lambda: media.unfinished() == [])
+        assert eventually(lambda: any(line.get("status") == 499 for line in logs))
     assert rows(Analysis) == []
 
 
@@ -370,12 +370,16 @@ class DyingStorage:
 
 
 def test_a_storage_that_dies_in_the_middle_is_a_503_and_the_next_upload_works(
-    http: httpx2.Client, media: Bucket, s3: Any, bucket: str, set_settings: Callable[..., None]
+    http: httpx2.Client,
+    media: Bucket,
+    s3: Any,
+    bucket: str,
+    set_settings: Callable[..., None],
+    logs: list[Any],
 ) -> None:
     dying = DyingStorage(s3.port, 10 * MiB)
     set_settings(S3__ENDPOINT_URL=f"http://127.0.0.1:{dying.port}")
-    with capture_logs() as logs:
-        response = send(http, bytes(20 * MiB))
+    response = send(http, bytes(20 * MiB))
     dying.close()
     assert (response.status_code, response.json()["code"]) == (503, "storage_unavailable")
     assert any(line.get("action") == "abort_failed" for line in logs), "what stays behind is said"
@@ -422,15 +426,14 @@ def test_bytes_of_a_commit_that_may_have_happened_are_kept(http: httpx2.Client, 
 
 
 def test_a_surplus_object_that_cannot_be_deleted_does_not_undo_the_acceptance(
-    http: httpx2.Client, media: Bucket, monkeypatch: pytest.MonkeyPatch
+    http: httpx2.Client, media: Bucket, monkeypatch: pytest.MonkeyPatch, logs: list[Any]
 ) -> None:
     def away(*_: Any) -> None:
         raise StorageError
 
     assert send(http, b"same").status_code == 202
     monkeypatch.setattr(S3Storage, "delete", away)
-    with capture_logs() as logs:
-        assert send(http, b"same").status_code == 202
+    assert send(http, b"same").status_code == 202
     assert any(line.get("action") == "discard_failed" for line in logs)
     assert len(media.names()) == 2
     assert len(rows(Analysis)) == 2

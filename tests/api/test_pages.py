@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import httpx2
+import pytest
+
+ASSETS = ["/assets/style.css", "/assets/docs.js", "/assets/swagger-ui.js", "/assets/swagger-ui.css"]
+
+
+class Links(HTMLParser):
+    """Everything a page loads or points to, and what a strict policy would block."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.inline: list[str] = []
+        self._script = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.found += [value for name, value in attrs if name in {"href", "src"} and value]
+        self.inline += [name for name in given if name.startswith("on") or name == "style"]
+        self._script = tag == "script" and "src" not in given
+
+    def handle_data(self, data: str) -> None:
+        if self._script and data.strip():
+            self.inline.append(data)
+
+
+@pytest.mark.parametrize("page", ["/", "/docs"])
+def test_a_page_needs_this_server_only(http: httpx2.Client, page: str) -> None:
+    response = http.get(page, headers={"Authorization": ""})
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/html")
+    links = Links(response.text)
+    assert links.inline == [], "the policy of the page blocks inline scripts, styles and handlers"
+    assert links.found
+    for link in links.found:
+        assert link == "data:," or link.startswith("/")
+        if link.startswith("/"):
+            assert http.get(link).status_code in {200, 503}, f"{link} leads nowhere"
+
+
+@pytest.mark.parametrize("page", ["/", "/docs"])
+def test_a_page_has_a_policy_that_keeps_strangers_out(http: httpx2.Client, page: str) -> None:
+    policy = http.get(page).headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "frame-ancestors 'none'" in policy
+    assert "http" not in policy
+    assert "unsafe-eval" not in policy
+    assert not re.search(r"script-src[^;]*unsafe", policy)
+
+
+@pytest.mark.parametrize("asset", ASSETS)
+def test_an_asset_is_served_and_revalidated(http: httpx2.Client, asset: str) -> None:
+    first = http.get(asset, headers={"Authorization": ""})
+    assert first.status_code == 200
+    assert len(first.content) > 100
+    kind = "javascript" if asset.endswith(".js") else "css"
+    assert kind in first.headers["content-type"]
+    assert first.headers["cache-control"] == "no-cache"
+    assert first.headers["etag"]
+
+
+def test_the_landing_page_says_what_a_verdict_is_not(http: httpx2.Client) -> None:
+    page = http.get("/").text
+    assert "not a proof" in page
+    assert "INCONCLUSIVE" in page
