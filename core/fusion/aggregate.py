@@ -54,7 +54,10 @@ class ModalityEvidence(Frozen):
 def mean(scores: Iterable[float | None]) -> float | None:
     """Mean of what was measured; null when nothing was. Exactly rounded, so the order is no matter."""
     measured = [score for score in scores if score is not None]
-    return math.fsum(measured) / len(measured) if measured else None
+    if not measured:
+        return None
+    # The division rounds too: without the bounds three times 0.9548… has a mean above its own maximum.
+    return min(max(math.fsum(measured) / len(measured), min(measured)), max(measured))
 
 
 def summarize(

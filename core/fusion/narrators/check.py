@@ -19,7 +19,8 @@ _IS = (
     r"(?:n['\u2019]t)?)\b"
 )
 _ADVERBS = (
-    r"(?:\s+(?:\w+ly|very|quite|most|not|never|a|an|the|to|be|been|as|considered|judged|rated|called))*"
+    r"(?:\s+(?:\w+ly|almost|very|quite|most|not|never|a|an|the|to|be|been|as"
+    r"|considered|judged|rated|called))*"
 )
 _REAL = r"\s+(?:real|authentic|genuine|unaltered|unmanipulated|untouched|legitimate|original)\b"
 _FAKE = r"\s+(?:deep\s?-?fake[ds]?|fake[ds]?|manipulated|synthetic|forged|fabricated|ai[- ]generated)\b"

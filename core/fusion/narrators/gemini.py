@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import queue
+import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, Field, ValidationError
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from google.genai import types
 
 _RETRIED: Final = [408, 429, 500, 502, 503, 504]
+_LONGEST_PAUSE: Final = 8.0  # seconds between two attempts; a person is waiting for the report
+_SETUP: Final = 5.0  # seconds to import the SDK and to open its client on a busy machine
 _VERDICTS: Final = ["DEEPFAKE", "REAL", "INCONCLUSIVE"]
 #: The part of JSON Schema that Gemini keeps to; lengths are checked by us.
 _SCHEMA: Final[dict[str, Any]] = {
@@ -39,10 +44,10 @@ class _Answer(BaseModel):
 def write(judgement: Judgement, settings: NarratorSettings, api_key: str) -> Narration:
     """The explanation by the configured model. Raises NarratorFailed with why there is none.
 
-    Takes at most `attempts` times `timeout`, plus the pauses between them.
+    Takes at most `attempts` times `timeout`, plus the pauses between them, whatever the server does.
     """
     given = figures(judgement)
-    answer = _parse(_ask(given, settings, api_key))
+    answer = _parse(_in_time(lambda: _ask(given, settings, api_key), _budget(settings)))
     text = check.clean(answer.explanation)
     wrong = check.contradictions(text, given)
     if answer.verdict != given["verdict"]:
@@ -56,6 +61,37 @@ def write(judgement: Judgement, settings: NarratorSettings, api_key: str) -> Nar
         prompt_version=VERSION,
         prompt_sha256=prompt()[1],
     )
+
+
+def _budget(settings: NarratorSettings) -> float:
+    """Seconds that all attempts and the longest pauses between them may take together."""
+    first = settings.retry_delay.total_seconds()
+    pauses = (min(first * 2.0**n, _LONGEST_PAUSE) + first for n in range(settings.attempts - 1))
+    return _SETUP + settings.attempts * settings.timeout.total_seconds() + sum(pauses)
+
+
+def _in_time(ask: Callable[[], str], budget: float) -> str:
+    """The answer, or NarratorFailed after `budget` seconds.
+
+    The HTTP client's timeout counts from byte to byte: a server that drips would hold it for ever. The
+    thread it holds then is a daemon with nothing left to do but to close its socket.
+    """
+    outcome: queue.Queue[str | Exception] = queue.Queue()
+
+    def run() -> None:
+        try:
+            outcome.put(ask())
+        except Exception as error:  # noqa: BLE001 - carried to the caller's thread and raised there
+            outcome.put(error)
+
+    threading.Thread(target=run, name="narrator", daemon=True).start()
+    try:
+        result = outcome.get(timeout=budget)
+    except queue.Empty:
+        raise NarratorFailed(f"timeout: {budget:g} s in all") from None
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _parse(raw: str) -> _Answer:
@@ -99,7 +135,7 @@ def _options(settings: NarratorSettings) -> types.HttpOptions:
         retry_options=types.HttpRetryOptions(
             attempts=settings.attempts,
             initial_delay=settings.retry_delay.total_seconds(),
-            max_delay=8.0,
+            max_delay=_LONGEST_PAUSE,
             exp_base=2.0,
             jitter=settings.retry_delay.total_seconds(),
             http_status_codes=_RETRIED,

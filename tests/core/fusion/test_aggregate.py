@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.domain import Modality, Reason
-from core.fusion.aggregate import mean, summarize
+from core.fusion.aggregate import ModalityEvidence, mean, summarize
 from core.fusion.inputs import IntervalEvidence, label
 from core.fusion.thresholds import SEED_THRESHOLDS
 from tests.core.fusion.samples import row, rows
@@ -17,7 +17,7 @@ scores = st.floats(0, 1)
 cells = st.one_of(scores, st.sampled_from(list(Reason)))
 
 
-def video(evidence: list[IntervalEvidence]):  # type: ignore[no-untyped-def] # inferred
+def video(evidence: list[IntervalEvidence]) -> ModalityEvidence:
     return summarize(evidence, Modality.VIDEO, SEED_THRESHOLDS)
 
 
@@ -114,7 +114,7 @@ def test_a_run_is_placed_in_seconds() -> None:
 
 def test_a_missing_row_does_not_make_its_neighbours_adjacent() -> None:
     whole = rows([0.1] * 20 + [0.95, 0.95] + [0.1] * 20)
-    moved = [interval for interval in whole if interval.index != 21] + []
+    moved = [interval for interval in whole if interval.index != 21]
     assert video(whole).run is not None
     assert video(moved).run is None
 
