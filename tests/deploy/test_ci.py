@@ -108,3 +108,47 @@ def test_the_script_types_make_test_and_ends_as_it_ended(
     assert done.returncode == expected, done.stdout + done.stderr
     if "passed" in make_test:
         assert done.stdout.splitlines()[-1].strip("= ").endswith("passed in 1.00s")
+
+
+def bare_machine(tmp_path: Path, uid: int, apt_get: str) -> dict[str, str]:
+    """An environment that has little more than coreutils and make, and an apt-get that does `apt_get`."""
+    programs = tmp_path / "bare"
+    programs.mkdir()
+    for name in ("dirname", "mktemp", "rm", "timeout", "tee", "make", "ln", "cat"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    fakes = {"id": f"echo {uid}", "sleep": "exit 0", "apt-get": f'echo "$@" >> {tmp_path}/apt\n{apt_get}'}
+    for name, body in fakes.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    return {"PATH": str(programs)}
+
+
+def ci(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = ["/bin/bash", str(folder / ".ci" / "run")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_what_is_missing_is_installed_and_a_dropped_connection_tried_again(tmp_path: Path) -> None:
+    folder = clone(tmp_path, "echo '3 passed in 1.00s'")
+    once_failed = f"test -e {tmp_path}/failed || {{ : > {tmp_path}/failed; exit 100; }}"
+    done = ci(folder, bare_machine(tmp_path, 0, once_failed))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "apt").read_text().splitlines() == [
+        "update -q",
+        "update -q",
+        "install -q -y --no-install-recommends bubblewrap",
+    ]
+
+
+def test_an_apt_that_never_answers_ends_the_run(tmp_path: Path) -> None:
+    done = ci(clone(tmp_path, "echo '3 passed in 1.00s'"), bare_machine(tmp_path, 0, "exit 100"))
+    assert done.returncode != 0
+    assert "try 3 of 3" in done.stderr
+    assert "passed" not in done.stdout
+
+
+def test_without_root_it_says_what_to_install(tmp_path: Path) -> None:
+    done = ci(clone(tmp_path, "echo '3 passed in 1.00s'"), bare_machine(tmp_path, 1000, "exit 0"))
+    assert done.returncode == 1
+    assert "missing here: bubblewrap" in done.stderr
+    assert not (tmp_path / "apt").exists()
