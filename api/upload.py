@@ -20,7 +20,7 @@ from starlette.requests import Request
 
 from api.errors import BodyTooLarge, UploadStalled
 from api.form import FIELD_BOUNDS, display_name, metadata_of, options_of
-from api.multipart import FormReader, boundary_of
+from api.multipart import FILE, FormReader, boundary_of
 from core import logging
 from core.analyses import StoredUpload
 from core.config import Limits
@@ -77,7 +77,11 @@ class Intake:
     def finish(self) -> Submitted:
         """Check the form as a whole and make the object visible."""
         self._form.finish()
-        self._check_size()
+        if self._upload is None:
+            raise InvalidOption("the file is empty", code="empty_file", field=FILE)
+        if self._size < self._limits.min_upload_bytes:
+            limit = self._limits.min_upload_bytes
+            raise InvalidOption("the file is too small", code="file_too_small", field=FILE, limit_bytes=limit)
         options = options_of(self._form.fields)
         metadata = metadata_of(self._form.fields.get("metadata"))
         upload = StoredUpload(
@@ -86,19 +90,9 @@ class Intake:
             object_key=self._key,
             filename=display_name(self._form.filename or ""),
         )
-        if self._upload is not None:
-            self._upload.complete()
-            self._stored = True
+        self._upload.complete()
+        self._stored = True
         return Submitted(upload=upload, options=options, metadata=metadata)
-
-    def _check_size(self) -> None:
-        if self._size == 0:
-            raise InvalidOption("the file is empty", code="empty_file", field="file")
-        if self._size < self._limits.min_upload_bytes:
-            limit = self._limits.min_upload_bytes
-            raise InvalidOption(
-                "the file is too small", code="file_too_small", field="file", limit_bytes=limit
-            )
 
     def abort(self) -> None:
         """Give back what was stored. What goes wrong here must not hide why it is called."""

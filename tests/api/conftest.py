@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from cli.stack.servers import S3Server
@@ -123,3 +124,14 @@ def media(s3: S3Server, bucket: str) -> Iterator[Bucket]:
     storage.storage().delete_prefix("media/")
     yield found
     assert found.unfinished() == [], "an upload was left unfinished in the storage"
+
+
+def send(http: httpx2.Client, content: bytes, name: str = "clip.mp4", **fields: str) -> httpx2.Response:
+    """Submit a file."""
+    return http.post("/v1/analyses", files={"file": (name, content)}, data=fields)
+
+
+def rows(table: type[Any]) -> list[Any]:
+    """Every row of a table."""
+    with db.read() as session:
+        return list(session.scalars(select(table)).unique())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -84,3 +84,9 @@ class Raw:
             return self.file.read(1) == b""
         except ConnectionError:
             return True
+
+
+def eventually(condition: Callable[[], bool], attempts: int = 400) -> bool:
+    """Waits for what another process does in its own time; says False rather than never."""
+    tick = threading.Event()
+    return any(condition() or tick.wait(0.05) for _ in range(attempts))

@@ -58,8 +58,8 @@ def completed(caller: Caller, verdict: str = "DEEPFAKE", confidence: float = 88.
     """An analysis with findings on its first interval and a report."""
     identity = extracted(caller)
     with db.transaction() as session:
-        for stage, finding in ((Stage.VIDEO, VIDEO), (Stage.AUDIO, AUDIO)):
-            results.record_findings(session, claim_step(session, identity, stage), [finding])
+        results.record_findings(session, claim_step(session, identity, Stage.VIDEO), [VIDEO])
+        results.record_findings(session, claim_step(session, identity, Stage.AUDIO), [AUDIO])
     with db.transaction() as session:
         claim = claim_step(session, identity, Stage.FUSE)
         written = build_report(session, identity)
