@@ -114,7 +114,7 @@ def bare_machine(tmp_path: Path, uid: int, apt_get: str) -> dict[str, str]:
     """An environment that has little more than coreutils and make, and an apt-get that does `apt_get`."""
     programs = tmp_path / "bare"
     programs.mkdir()
-    for name in ("dirname", "mktemp", "rm", "timeout", "tee", "make", "ln", "cat"):
+    for name in ("dirname", "mktemp", "rm", "timeout", "tee", "make", "echo", "cat"):
         (programs / name).symlink_to(str(shutil.which(name)))
     fakes = {"id": f"echo {uid}", "sleep": "exit 0", "apt-get": f'echo "$@" >> {tmp_path}/apt\n{apt_get}'}
     for name, body in fakes.items():
