@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, Protocol
@@ -10,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.domain import Reason, Span
+from core.errors import DetectorFailed
 from core.evidence import SOUND_RATE, AudioFinding, DetectorIdentity
 from workers.detectors import signals, speech
 from workers.detectors.speech import Stretch, Wave
+
+log = logging.getLogger(__name__)
 
 #: A window holds 4 s, what the public detectors are trained on (ASVspoof: 64600 samples = 4.04 s).
 WINDOW_SECONDS: Final = 4.0
@@ -20,14 +24,16 @@ WINDOW_SECONDS: Final = 4.0
 HOP_SECONDS: Final = 2.0
 #: A shorter window gets surrounding sound up to this: below a second the models guess.
 MIN_WINDOW_SECONDS: Final = 1.0
+#: And up to a multiple of this: detectors batch windows of one length, and seven lengths make full batches.
+GRID_SECONDS: Final = 0.5
 #: Pauses up to this stay inside a stretch of talk: breath and rhythm are part of a voice.
 PAUSE_SECONDS: Final = 1.0
 #: Speech an interval needs to be scored: a quarter of the usual 2 s, about two syllables.
 MIN_SPEECH_SECONDS: Final = 0.5
 #: Below it nothing is heard: the absolute gate of ITU-R BS.1770-4.
 SILENCE_DBFS: Final = -70.0
-#: Windows a call of the detector: 32 x 4 s is 8 MB of sound, and a checkpoint every few seconds on a CPU.
-BATCH: Final = 32
+#: Windows a call of the detector, which cuts them into its own batches: 256 x 4 s is 64 MB of sound.
+GROUP: Final = 256
 
 
 class Ear(Protocol):
@@ -38,8 +44,10 @@ class Ear(Protocol):
         """Who speaks."""
         ...
 
-    def scores(self, windows: list[NDArray[np.float32]], /) -> NDArray[np.float32]:
-        """One probability of being synthetic a window, in the same order."""
+    def scores(
+        self, windows: list[NDArray[np.float32]], /, *, checkpoint: Callable[[], None]
+    ) -> NDArray[np.float32]:
+        """One probability of being synthetic a window, in the same order; may raise DetectorFailed."""
         ...
 
 
@@ -75,9 +83,10 @@ def listen(
 ) -> tuple[AudioFinding, ...]:
     """One finding per span, in order. `waveform` is float32 [n] at 16 kHz whose first sample is at `start`.
 
-    Without a detector every interval with enough speech carries the reason `absent`. `checkpoint` is called
-    between batches and intervals and may raise to stop the work. Raises ValueError for sound that is not
-    one-dimensional, for a missing detector without a reason, and for a detector that loses windows.
+    Without a detector every interval with enough speech carries the reason `absent`; where the detector
+    failed, `detector_failed`. Measures and signals are there in any case. `checkpoint` is called between
+    batches and intervals and may raise to stop the work. Raises ValueError for sound that is not
+    one-dimensional, and for a missing detector without a reason.
     """
     if detector is None and absent is None:
         raise ValueError("a missing detector needs a reason")
@@ -103,30 +112,48 @@ def _piece(waveform: Wave, start: float, checkpoint: Callable[[], None]) -> Piec
 def windows(talk: Sequence[Stretch], seconds: float) -> Iterator[Stretch]:
     """The windows a detector hears: at most 4 s long, every 2 s, over talk only, the last one up to its end.
 
-    Short talk is one shorter window, grown into the sound around it to 1 s where there is that much.
+    Short talk is one window, grown into the sound around it to 1, 1.5, ... 4 s where there is that much.
     """
     for begin, end in speech.join(talk, PAUSE_SECONDS):
-        lack = max(0.0, MIN_WINDOW_SECONDS - (end - begin)) / 2
-        first = max(0.0, min(begin - lack, seconds - MIN_WINDOW_SECONDS))
-        last = min(seconds, max(end + lack, first + MIN_WINDOW_SECONDS))
+        first, last = _grow(begin, end, seconds)
         hops = max(0, math.ceil((last - first - WINDOW_SECONDS) / HOP_SECONDS - 1e-9))
         for hop in range(hops):
             yield first + hop * HOP_SECONDS, first + hop * HOP_SECONDS + WINDOW_SECONDS
         yield max(first, last - WINDOW_SECONDS), last
 
 
+def _grow(begin: float, end: float, seconds: float) -> Stretch:
+    """The talk with as much sound on both sides as makes its length a whole number of grid steps."""
+    if end - begin >= WINDOW_SECONDS:
+        return begin, end
+    wanted = max(MIN_WINDOW_SECONDS, math.ceil((end - begin) / GRID_SECONDS - 1e-9) * GRID_SECONDS)
+    first = max(0.0, min(begin - (wanted - (end - begin)) / 2, seconds - wanted))
+    return first, min(seconds, first + wanted)
+
+
 def _hear(piece: Piece, detector: Ear, checkpoint: Callable[[], None]) -> tuple[Heard, ...]:
     """The detector's score of every window."""
     places = tuple(windows(piece.talk, len(piece.wave) / SOUND_RATE))
     heard: list[Heard] = []
-    for n in range(0, len(places), BATCH):
+    for n in range(0, len(places), GROUP):
         checkpoint()
-        batch = places[n : n + BATCH]
-        scores = detector.scores([_cut(piece.wave, begin, end) for begin, end in batch])
-        if np.shape(scores) != (len(batch),):
-            raise ValueError(f"{len(batch)} windows gave scores of shape {np.shape(scores)}")
-        heard += [Heard(*place, _probability(float(s))) for place, s in zip(batch, scores, strict=True)]
+        group = places[n : n + GROUP]
+        scores = _ask(detector, [_cut(piece.wave, *place) for place in group], checkpoint)
+        heard += [Heard(*place, score) for place, score in zip(group, scores, strict=True)]
     return tuple(heard)
+
+
+def _ask(detector: Ear, group: list[Wave], checkpoint: Callable[[], None]) -> list[float | None]:
+    """The scores of a group; None for what is no probability. A failed group costs itself alone."""
+    try:
+        scores = np.asarray(detector.scores(group, checkpoint=checkpoint))
+        problem = "" if scores.shape == (len(group),) else f"{len(group)} windows, scores of {scores.shape}"
+    except DetectorFailed as failed:
+        problem = failed.detail
+    if problem:
+        log.warning("The sound detector failed: %s", problem, extra={"action": "detector_failed"})
+        return [None] * len(group)
+    return [_probability(float(score)) for score in scores]
 
 
 def _cut(wave: Wave, begin: float, end: float) -> Wave:

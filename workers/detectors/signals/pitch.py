@@ -6,11 +6,10 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import fft
 
 from core.evidence import SOUND_RATE
-from workers.detectors.signals.frames import Floats, Mask, Wave, centres, cut
+from workers.detectors.signals.frames import STEPS_PER_SECOND, Floats, Mask, Wave, centres, cut
 
 #: 50 ms: three periods of the lowest voice.
 WINDOW: Final = SOUND_RATE // 20
@@ -23,8 +22,10 @@ VOICED: Final = 0.5
 SURELY_VOICED: Final = 0.8
 #: Amplitude below which a step is never voiced: -60 dBFS, the noise of quiet rooms.
 QUIET: Final = 1e-3
-#: A jump: more than 2 semitones in 10 ms. The fastest deliberate change of pitch is about 1 (Xu & Sun 2002).
-JUMP_SEMITONES: Final = 2.0
+#: A jump: more than 3 semitones between surely voiced steps at most 60 ms apart, beyond the 1 semitone in
+#: 10 ms of the fastest deliberate change (Xu & Sun 2002) where they touch. Creak and tracking slips jump too.
+JUMP_SEMITONES: Final = 3.0
+JUMP_STEPS: Final = 6
 #: Voiced time below which a statistic of an interval says nothing.
 MIN_STEPS: Final = 30
 _LAGS: Final = (SOUND_RATE // HIGHEST_HZ, SOUND_RATE // LOWEST_HZ)
@@ -87,7 +88,7 @@ def voiced(found: Track, speech: Mask) -> Mask:
 def measures(found: Track, speech: Mask) -> dict[str, float]:
     """What pitch says of the masked steps; without 0.3 s of voice only `voiced_seconds`."""
     steps = voiced(found, speech)
-    values = {"voiced_seconds": float(np.sum(steps)) / 100}
+    values = {"voiced_seconds": float(np.sum(steps)) / STEPS_PER_SECOND}
     if np.sum(steps) < MIN_STEPS:
         return values
     semitones = 12 * np.log2(found.hertz / 100)
@@ -100,9 +101,10 @@ def measures(found: Track, speech: Mask) -> dict[str, float]:
 
 
 def _jumps(semitones: Floats, sure: Mask) -> dict[str, float]:
-    """The share of neighbouring surely voiced steps between which the pitch jumps."""
-    pairs: NDArray[np.bool_] = sure[1:] & sure[:-1]
-    if np.sum(pairs) < MIN_STEPS:
+    """Jumps of the pitch in a second of surely voiced steps."""
+    at = np.flatnonzero(sure)
+    if len(at) < MIN_STEPS:
         return {}
-    moves = np.abs(np.diff(semitones))[pairs]
-    return {"pitch_jumps_share": float(np.mean(moves > JUMP_SEMITONES))}
+    near = np.diff(at) <= JUMP_STEPS
+    jumps = np.sum(near & (np.abs(np.diff(semitones[at])) > JUMP_SEMITONES))
+    return {"pitch_jumps_per_second": float(jumps) * STEPS_PER_SECOND / len(at)}
