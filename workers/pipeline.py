@@ -32,7 +32,6 @@ def message(step: Step) -> Signature:
         immutable=True,  # a chord body must not be given the header's results
         queue=QUEUE_OF_TASK[name].value,
         task_id=str(uuid5(TASK_NAMESPACE, f"{step.id}:{step.attempt}")),
-        shadow=f"{name.value}[{step.shard}]",
     )
 
 

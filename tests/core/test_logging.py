@@ -26,11 +26,11 @@ def restored() -> Iterator[None]:
 def test_both_kinds_of_logger_write_one_json_line(capsys: pytest.CaptureFixture[str]) -> None:
     product_logging.configure(settings(), "worker")
     with structlog.contextvars.bound_contextvars(analysis_id="a-1"):
-        product_logging.get("tests").info("published", action="published")
+        product_logging.get("tests").info("published %s", 3, action="published")
         logging.getLogger("library").warning("careful %s", "now")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["event"], line["level"], line["service"]) for line in lines] == [
-        ("published", "info", "worker"),
+        ("published 3", "info", "worker"),
         ("careful now", "warning", "worker"),
     ]
     assert {line["analysis_id"] for line in lines} == {"a-1"}

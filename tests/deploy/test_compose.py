@@ -229,7 +229,7 @@ def test_the_gpu_override_reserves_one_for_the_video_queue_alone() -> None:
     merged = compose.load("docker-compose.yml", "docker-compose.gpu.yml")["services"]["worker-video"]
     (device,) = merged["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
-    assert merged["build"]["args"] == {"TORCH": "cuda"}
+    assert merged["build"]["args"] == {"TORCH_INDEX": ""}
     assert merged["build"]["dockerfile"] == "Dockerfile.worker"
     assert merged["image"] != SERVICES["worker-video"]["image"]
     assert merged["environment"]["DEEPDEFEND_MODELS__DEVICE"] == "cuda"
