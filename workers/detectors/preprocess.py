@@ -1,7 +1,8 @@
 """`preprocessor_config.json` of an image checkpoint as tensor arithmetic.
 
 transformers 5 wants torchvision for this and falls back to a slow PIL path without it; the same arithmetic in
-torch agrees with the PIL path to 1e-2 (tested) and runs on a whole batch. What a config does not state is
+torch runs on a whole batch and agrees with the PIL path to 1e-2 at a std of 0.5, which is one grey level (two
+for bicubic; tested). What a config does not state is
 taken from the defaults of the class it names, and only where that class is known; a step that is not done
 here is refused rather than left out, because a wrong input gives a confident wrong score.
 """
@@ -9,9 +10,9 @@ here is refused rather than left out, because a wrong input gives a confident wr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from core.domain import Frozen
 from core.errors import DetectorUnavailable
@@ -19,14 +20,13 @@ from core.errors import DetectorUnavailable
 if TYPE_CHECKING:
     import torch
 
-Triple = tuple[float, float, float]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+#: No published classifier sees more than 1024 pixels; a config that says 100,000 would fill the memory.
+Side = Annotated[int, Field(ge=1, le=2048)]
 
-#: PIL's numbers for what torch can do as well; Lanczos (1), box (4) and Hamming (5) it cannot.
-RESAMPLING: Final[dict[int, Literal["nearest-exact", "bilinear", "bicubic"]]] = {
-    0: "nearest-exact",
-    2: "bilinear",
-    3: "bicubic",
-}
+#: PIL's numbers for what torch does the same way: not Lanczos (1), and nearest (0) breaks ties elsewhere.
+RESAMPLING: Final[dict[int, Literal["bilinear", "bicubic"]]] = {2: "bilinear", 3: "bicubic"}
 IMAGENET_STANDARD: Final = (0.5, 0.5, 0.5)
 #: Defaults of the classes whose configs may leave something out (transformers, image_processing_vit.py).
 VIT_DEFAULTS: Final[dict[str, Any]] = {
@@ -45,13 +45,13 @@ UNKNOWN_STEPS: Final = ("do_flip_channel_order", "rescale_offset", "include_top"
 class Recipe(Frozen):
     """What happens to a picture before the model sees it, in this order."""
 
-    resize: tuple[int, int] | None  #: height, width
-    shortest_edge: int | None  #: instead of `resize`: keep the shape
+    resize: tuple[Side, Side] | None  #: height, width
+    shortest_edge: Side | None  #: instead of `resize`: keep the shape
     resample: int
-    crop: tuple[int, int] | None  #: height, width of the centre that is kept
-    factor: float | None  #: multiplies the bytes
-    mean: Triple | None
-    std: Triple | None
+    crop: tuple[Side, Side] | None  #: height, width of the centre that is kept
+    factor: Finite | None  #: multiplies the bytes
+    mean: tuple[Finite, Finite, Finite] | None
+    std: tuple[Positive, Positive, Positive] | None
 
 
 def recipe(config: Mapping[str, Any], name: str) -> Recipe:
@@ -66,7 +66,7 @@ def recipe(config: Mapping[str, Any], name: str) -> Recipe:
     except KeyError as error:
         raise _unsupported(name, f"does not state {error.args[0]}") from error
     except (ValidationError, ValueError, TypeError, AttributeError) as error:
-        raise _unsupported(name, "has values of the wrong kind") from error
+        raise _unsupported(name, "has values that cannot be used here") from error
 
 
 def apply(crops: torch.Tensor, steps: Recipe) -> torch.Tensor:
@@ -83,11 +83,11 @@ def apply(crops: torch.Tensor, steps: Recipe) -> torch.Tensor:
 
 def _recipe(config: Mapping[str, Any]) -> Recipe:
     resize, edge = _size(config["size"]) if config.get("do_resize", True) else (None, None)
-    crop = _size(config["crop_size"])[0] if config.get("do_center_crop", False) else None
+    crop, edge_of_crop = _size(config["crop_size"]) if config.get("do_center_crop", False) else (None, None)
     normalise = config.get("do_normalize", True)
     resample = int(config["resample"]) if resize or edge else 2
-    if resample not in RESAMPLING:
-        raise ValueError("resample")
+    if resample not in RESAMPLING or edge_of_crop is not None:
+        raise ValueError("neither can be done here")
     return Recipe(
         resize=resize,
         shortest_edge=edge,
@@ -108,24 +108,29 @@ def _size(value: Any) -> tuple[tuple[int, int] | None, int | None]:
     return (int(value), int(value)), None
 
 
-def _triple(value: Any) -> Triple:
+def _triple(value: Any) -> tuple[float, float, float]:
     red, green, blue = (float(part) for part in (value if isinstance(value, list | tuple) else [value] * 3))
     return red, green, blue
 
 
 def _resized(pictures: torch.Tensor, steps: Recipe) -> torch.Tensor:
-    """Antialiased, and rounded to bytes as PIL does; on the CPU torch has PIL's own integer arithmetic."""
+    """Antialiased, and rounded to bytes as PIL does after each of its two passes.
+
+    On the CPU torch has PIL's integer arithmetic; elsewhere it has floats, and the passes are made here.
+    """
     import torch  # noqa: PLC0415
 
     size = steps.resize or (_kept_shape(pictures, steps.shortest_edge) if steps.shortest_edge else None)
     if size is None or size == tuple(pictures.shape[-2:]):
         return pictures
     mode = RESAMPLING[steps.resample]
-    if mode == "nearest-exact":
-        return torch.nn.functional.interpolate(pictures, size=size, mode=mode)
-    source = pictures if pictures.device.type == "cpu" else pictures.to(torch.float32)
-    resized = torch.nn.functional.interpolate(source, size=size, mode=mode, antialias=True)
-    return resized if resized.dtype == torch.uint8 else resized.round().clamp(0, 255)
+    if pictures.device.type == "cpu" and pictures.dtype == torch.uint8:
+        return torch.nn.functional.interpolate(pictures, size=size, mode=mode, antialias=True)
+    resized = pictures.to(torch.float32)
+    for target in ((pictures.shape[-2], size[1]), size):
+        resized = torch.nn.functional.interpolate(resized, size=target, mode=mode, antialias=True)
+        resized = resized.round().clamp(0, 255)
+    return resized
 
 
 def _kept_shape(pictures: torch.Tensor, edge: int) -> tuple[int, int]:
