@@ -115,8 +115,8 @@ def _refusal(output: str) -> MediaError | None:
     """What the child says of the file, as far as it can be believed; None when it makes no sense."""
     try:
         said = json.loads(output.rstrip().rpartition("\n")[2])
-        code, detail = said["code"], str(said["detail"])
-    except (ValueError, TypeError, KeyError):
+        code, detail = str(said["code"]), str(said["detail"])
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
     if code not in CODES:
         return None

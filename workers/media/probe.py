@@ -187,6 +187,7 @@ class _Scan:
         self.ticks: list[int] = []
         self.exact = True
         self.count = 0
+        self.untimed = 0  # packets that came without any time before one that had one
         self.last = (0, 0)  # tick and duration of the packet presented last
 
     def add(self, packet: Packet[Stream]) -> None:
@@ -199,6 +200,9 @@ class _Scan:
         if tick is None:
             self.exact = False
             tick = packet.dts if packet.dts is not None else self._guess()
+        if tick is None:
+            self.untimed += 1
+            return
         self.count += 1
         self.last = (
             max(self.last, (tick, packet.duration or 0)) if self.count > 1 else (tick, packet.duration or 0)
@@ -206,12 +210,27 @@ class _Scan:
         if self.keep_all or not self.ticks:
             self.ticks.append(tick)
 
-    def _guess(self) -> int:
-        """A time for a packet that has none at all: where the one before it ends."""
-        return self.last[0] + max(self.last[1], 1)
+    def _guess(self) -> int | None:
+        """A time for a packet that has none at all: where the one before it ends, if there is one."""
+        return self.last[0] + max(self.last[1], 1) if self.count else None
+
+    def _lead_in(self) -> None:
+        """Times for packets that had none before the first that had one: counted back from it.
+
+        Matroska's clock cannot be negative; what was presented before its zero comes without a time.
+        """
+        step = self._typical_gap()
+        if self.keep_all:
+            first = min(self.ticks, default=0)
+            self.ticks = [first - step * n for n in range(self.untimed, 0, -1)] + self.ticks
+        if not self.count:
+            self.last = (-step, step)
+        self.count += self.untimed
 
     def presentation(self) -> Presentation | None:
         """All times sorted, and the end; None when no packet carried anything."""
+        if self.untimed and (self.keep_all or self.count):
+            self._lead_in()
         if not self.count:
             return None
         self.ticks.sort()

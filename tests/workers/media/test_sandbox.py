@@ -9,6 +9,7 @@ import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -45,12 +46,12 @@ def no_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     level.cache_clear()
 
 
-def attempt(code: str, work: Path, at: str, **bounds: int | float) -> Outcome:
+def attempt(code: str, work: Path, at: str, **bounds: Any) -> Outcome:
     """Run a few lines of Python in the sandbox."""
-    generous = {
+    generous: dict[str, Any] = {
         "wall_seconds": 20, "cpu_seconds": 20, "memory_bytes": 512 << 20, "file_bytes": 1 << 20,
     }  # fmt: skip
-    limits = Bounds(**(generous | bounds))  # type: ignore[arg-type]
+    limits = Bounds(**(generous | bounds))
     return run(["-I", "-c", textwrap.dedent(code)], work=work, bounds=limits, at=at)
 
 
@@ -173,6 +174,7 @@ def test_the_program_dies_with_a_killed_parent(tmp_path: Path, at: str) -> None:
     marker = f"import time; time.sleep(3600)  # {tmp_path}"
     parent = textwrap.dedent(f"""
         from pathlib import Path
+from typing import Any
         from workers.media.sandbox import Bounds, run
         bounds = Bounds(wall_seconds=600, cpu_seconds=60, memory_bytes=1 << 29, file_bytes=1 << 20)
         run(["-I", "-c", {marker!r}], work=Path({str(tmp_path)!r}), bounds=bounds, at={at!r})
