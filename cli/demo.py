@@ -60,21 +60,21 @@ def sample() -> Path:
 @contextmanager
 def running_stack(data_dir: Path) -> Iterator[dict[str, Any]]:
     """`deepdefend up --json` on free ports as a child, stopped at the end; yields what it prints."""
-    port = ports.free_port()
-    flower = ports.free_port({port})
+    port, flower = ports.settle({}, ("api", "flower")).values()
     up = [sys.executable, "-m", "cli.main", "up", "--json", "--data-dir", str(data_dir)]
     up += ["--port", str(port), "--flower-port", str(flower)]
     tie = [str(os.getpid()), str(int(signal.SIGTERM)), "-", "--"]  # it ends in order when we are killed
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-I", "-S", launch.__file__, *tie, *up],
-        stdout=subprocess.PIPE,
-        text=True,
-        process_group=0,  # Ctrl-C comes to us, and we stop it
-    )
-    try:
-        yield _addresses(process)
-    finally:
-        stop(process)
+    with ports.hold(port), ports.hold(flower):
+        process = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-I", "-S", launch.__file__, *tie, *up],
+            stdout=subprocess.PIPE,
+            text=True,
+            process_group=0,  # Ctrl-C comes to us, and we stop it
+        )
+        try:
+            yield _addresses(process)
+        finally:
+            stop(process)
 
 
 def stop(process: subprocess.Popen[str]) -> None:

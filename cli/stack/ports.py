@@ -1,9 +1,10 @@
-"""Free TCP ports on the loopback address, remembered between runs."""
+"""Free TCP ports, remembered between runs and held until the server listens."""
 
 from __future__ import annotations
 
 import secrets
 import socket
+from collections.abc import Collection
 
 from cli.stack import StackError
 
@@ -31,21 +32,26 @@ def why_taken(port: int, host: str) -> str | None:
     if not 0 < port <= LAST:
         return f"ports go from 1 to {LAST}"
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+        with _bound(port, host) as probe:
             probe.listen()
     except OSError as error:
         return error.strerror or str(error)
     return None
 
 
-def free_port(avoid: set[int] | None = None) -> int:
-    """A free port in `RANGE` that is not in `avoid`."""
+def hold(port: int, host: str = LOOPBACK) -> socket.socket:
+    """Keep a port from being chosen by `free_port` of any other process, until the socket is closed.
+
+    A server can listen on it all the same: the socket is bound with SO_REUSEADDR and does not listen.
+    """
+    return _bound(port, host)
+
+
+def free_port(avoid: Collection[int] = ()) -> int:
+    """A port in `RANGE`, not in `avoid`, that nobody uses or holds."""
     while True:
         port = secrets.choice(RANGE)
-        if port not in (avoid or set()) and is_free(port):
+        if port not in avoid and not _is_held(port):
             return port
 
 
@@ -54,7 +60,27 @@ def settle(remembered: dict[str, int], names: tuple[str, ...], *, anew: bool = F
     chosen: dict[str, int] = {}
     for name in names:
         port = remembered.get(name)
-        if anew or port is None or not is_free(port):
-            port = free_port(set(chosen.values()))
+        if anew or port is None or port in chosen.values() or not is_free(port):
+            port = free_port(chosen.values())
         chosen[name] = port
     return chosen
+
+
+def _bound(port: int, host: str, *, shared: bool = True) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, shared)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _is_held(port: int) -> bool:
+    try:
+        _bound(port, LOOPBACK, shared=False).close()
+    except OSError:
+        return True
+    return False

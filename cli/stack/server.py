@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,11 +34,16 @@ class Server(ABC):
         self.tag = str(data_dir.resolve())
         self.state = State(self.home / "state.json")
         self.ports: dict[str, int] = {}
+        self._held: list[socket.socket] = []
         self._child: Child | None = None
 
     @property
     def port(self) -> int:
-        """The port that clients use; known after `prepare()`."""
+        """The port that clients use. Raises StackError before the first `prepare()`."""
+        if not self.ports:
+            raise StackError(
+                f"{self.name} has never run in {self.home.parent}: start it with `deepdefend up`"
+            )
         return self.ports[self.port_names[0]]
 
     @property
@@ -72,10 +78,18 @@ class Server(ABC):
         """Remove what the server leaves outside its folder; it has ended."""
 
     def prepare(self, *, new_ports: bool = False) -> None:
-        """Choose ports and write what it reads at start. Safe to repeat."""
+        """Choose ports, hold them until `release()`, write what it reads at start. Safe to repeat."""
         remembered = self.state.read().get("ports", {})
+        self.release()
         self.ports = ports.settle(remembered, self.port_names, anew=new_ports)
+        self._held = [ports.hold(port) for port in self.ports.values()]
         self.state.update(ports=self.ports)
+
+    def release(self) -> None:
+        """Let others choose its ports."""
+        for held in self._held:
+            held.close()
+        self._held.clear()
 
     def service(self) -> Service:
         """How a supervisor runs it; after `prepare()`."""
@@ -118,10 +132,15 @@ class Server(ABC):
 
     def start(self) -> None:
         """Run it until `stop()`."""
-        self._child = self.spawn()
+        try:
+            self._child = self.spawn()
+        except BaseException:
+            self.release()
+            raise
 
     def stop(self) -> None:
         """End it in order; nothing to do when it does not run."""
         if self._child is not None:
             self._child.stop()
             self._child = None
+        self.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -60,7 +61,12 @@ class Stack:
         """
         ports.must_be_free(self.choice.port, self.choice.host, "--port")
         ports.must_be_free(self.choice.flower_port, FLOWER_HOST, "--flower-port")
-        with self.folder.open():
+        with (
+            ports.hold(self.choice.port, self.choice.host),
+            ports.hold(self.choice.flower_port, FLOWER_HOST),
+            self.folder.open(),
+            contextlib.ExitStack() as self._ends,
+        ):
             if sweep(f"{self.folder.path}#", 0):
                 self._say("ended what a killed stack had left running")
             for line in weights.provide(self.folder.models):
@@ -103,6 +109,7 @@ class Stack:
         servers = PostgresServer(path), ValkeyServer(path), S3Server(path)
         children: list[tuple[Server, Child]] = []
         for server in servers:
+            self._ends.callback(server.release)
             server.tag = self._tag
             server.prepare()
             children.append((server, supervisor.start(server.service())))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from cli.stack import StackError
-from cli.stack.ports import LOOPBACK, RANGE, free_port, is_free, must_be_free, settle, why_taken
+from cli.stack.ports import LOOPBACK, RANGE, free_port, hold, is_free, must_be_free, settle, why_taken
 
 
 @pytest.fixture
@@ -65,3 +65,18 @@ def test_a_taken_port_is_one_clear_line(taken: int) -> None:
 def test_an_impossible_address_is_one_clear_line(host: str, port: int) -> None:
     with pytest.raises(StackError, match=r"cannot listen on .* port \d+ \(.+\)"):
         must_be_free(port, host, "--host")
+
+
+def test_a_held_port_is_chosen_by_nobody_else_but_its_server_can_listen() -> None:
+    port = free_port()
+    others = set(RANGE) - {port, RANGE[-1] if port != RANGE[-1] else RANGE[0]}
+    with hold(port):
+        assert free_port(others) != port
+        with socket.create_server((LOOPBACK, port)):
+            assert not is_free(port)
+        assert is_free(port), "a server that ended can come back"
+
+
+def test_one_port_is_never_chosen_for_two_names() -> None:
+    port = free_port()
+    assert len(set(settle({"a": port, "b": port}, ("a", "b")).values())) == 2

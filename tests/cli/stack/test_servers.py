@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 from urllib.request import urlopen
 
@@ -229,10 +230,14 @@ def test_a_missing_wheel_is_one_clear_line(module: object, monkeypatch: pytest.M
         module.program(*arguments)  # type: ignore[attr-defined]
 
 
+def open_to_all(folder: str) -> Path:
+    path = Path(folder)
+    path.chmod(0o711)
+    return path
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_as_root_without_namespaces_postgres_runs_as_nobody(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_as_root_without_namespaces_postgres_runs_as_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     version = [postgres.program("postgres"), "--version"]
     if postgres.run_as("65534", version).returncode:
         pytest.skip("this interpreter or wheel is not readable for other users")
@@ -242,9 +247,11 @@ def test_as_root_without_namespaces_postgres_runs_as_nobody(
         return run_as("0" if identity == "map" else identity, ["false"] if identity == "map" else command)
 
     monkeypatch.setattr(postgres, "run_as", refuse_namespaces)
-    for folder in (tmp_path_factory.getbasetemp(), tmp_path_factory.getbasetemp().parent, tmp_path):
-        folder.chmod(0o711)
-    with running(PostgresServer(tmp_path, durable=False)) as server:
+    # Not below tmp_path: every pytest that starts makes its parent private again.
+    with (
+        TemporaryDirectory() as folder,
+        running(PostgresServer(open_to_all(folder), durable=False)) as server,
+    ):
         assert server.data.stat().st_uid != 0
         assert psutil.Process(server.pid).uids().real == server.data.stat().st_uid
         assert query(server, "SELECT 1") == [(1,)]

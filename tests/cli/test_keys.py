@@ -1,0 +1,102 @@
+"""`deepdefend keys` against a real database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
+from cli.stack import StackError
+from cli.stack.environment import of_data_dir
+from cli.stack.servers import PostgresServer, S3Server, ValkeyServer
+from cli.stack.state import State
+from core import db, keys
+from core.config import settings
+from core.errors import Unauthorized
+from tests.conftest import point_settings
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["keys", *arguments])
+
+
+def test_a_key_that_is_made_works_and_one_that_is_revoked_does_not(clean_database: str) -> None:
+    assert clean_database
+    made = run("create", "newsroom", "--owner", "desk")
+    assert made.exit_code == 0
+    key = made.output.strip()
+    with db.transaction() as session:
+        assert keys.authenticate(session, key).owner == "desk"
+
+    prefix = key.split("_")[1]
+    assert run("revoke", prefix).output == f"{prefix} is revoked\n"
+    with db.transaction() as session, pytest.raises(Unauthorized):
+        keys.authenticate(session, key)
+    assert run("revoke", prefix).exit_code == 0, "twice changes nothing"
+
+
+def test_the_list_shows_no_secret(clean_database: str) -> None:
+    assert clean_database
+    key = run("create", "first").output.strip()
+    other = run("create", "second").output.strip().split("_")[1]
+    run("revoke", other)
+    shown = run("list").output
+    _, prefix, secret = key.split("_")
+    assert secret not in shown
+    rows = [line.split("\t") for line in shown.splitlines()]
+    assert rows == [
+        [other, other, "revoked", "never used", "second"],
+        [prefix, prefix, "active", "never used", "first"],
+    ]
+
+
+def test_an_unknown_key_is_one_clear_line(clean_database: str) -> None:
+    assert clean_database
+    refused = run("revoke", "12345678")
+    assert refused.exit_code == 1
+    assert refused.output == "deepdefend: no API key with the prefix 12345678\n"
+
+
+def test_a_database_that_is_away_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = settings().database_url.get_secret_value()
+    monkeypatch.setenv("DEEPDEFEND_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    settings.cache_clear()
+    db.engine.cache_clear()
+    try:
+        refused = run("list")
+        assert refused.exit_code == 1
+        assert refused.output.startswith("deepdefend: the database does not answer: ")
+        assert refused.output.count("\n") == 1
+    finally:
+        point_settings(DEEPDEFEND_DATABASE_URL=before)
+        db.engine.cache_clear()
+
+
+def test_without_settings_and_without_a_stack_it_says_how_to_start_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # away from anybody's .env
+    monkeypatch.delenv("DEEPDEFEND_DATABASE_URL")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    refused = run("list")
+    assert refused.exit_code == 1
+    assert refused.output == (
+        f"deepdefend: no stack has run in {tmp_path}/deepdefend: start one with `deepdefend up`\n"
+    )
+
+
+def test_the_settings_of_a_data_directory_lead_to_its_servers(tmp_path: Path) -> None:
+    servers = [PostgresServer(tmp_path), ValkeyServer(tmp_path), S3Server(tmp_path)]
+    State(tmp_path / "secrets.json").secret("secret_key")
+    with pytest.raises(StackError, match="has never run in"):
+        of_data_dir(tmp_path)  # a first start that was cut short
+    for server in servers:
+        server.state.update(ports=dict.fromkeys(server.port_names, 23456))
+    found = of_data_dir(tmp_path)
+    assert found["DEEPDEFEND_DATABASE_URL"] == (
+        f"postgresql://deepdefend:{servers[0].state.secret('password')}@127.0.0.1:23456/deepdefend"
+    )
+    assert found["DEEPDEFEND_S3__ENDPOINT_URL"] == "http://127.0.0.1:23456"
+    assert len(found["DEEPDEFEND_SECRET_KEY"]) >= 32
