@@ -1,0 +1,64 @@
+"""What a contender hands over: seconds by stage, and its scores, so that the work can be compared as well."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+#: Stages that a service pays once, at its start: shown, and left out of the end-to-end figure of both sides.
+ONCE = frozenset({"load"})
+
+
+@dataclass
+class Outcome:
+    """One run of one contender."""
+
+    contender: str
+    stages: dict[str, float] = field(default_factory=dict)  #: seconds by the clock
+    cpu: dict[str, float] = field(default_factory=dict)  #: CPU seconds of the process and its children
+    frames: dict[str, float] = field(default_factory=dict)  #: presentation time, ms -> fake score of its face
+    windows: dict[str, float] = field(default_factory=dict)  #: `begin-end`, ms -> fake score of the voice
+    video_score: float | None = None  #: mean over intervals
+    audio_score: float | None = None
+    wall: float | None = None  #: end to end where stages overlap; None: their sum
+    peak_mb: float = 0.0  #: of the contender's own process
+    notes: dict[str, str] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the time inside to this stage."""
+        began, used = time.perf_counter(), cpu_seconds()
+        yield
+        self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - began
+        self.cpu[name] = self.cpu.get(name, 0.0) + cpu_seconds() - used
+
+    @property
+    def total(self) -> float:
+        """Seconds end to end, models loaded."""
+        return self.wall if self.wall is not None else without_load(self.stages)
+
+    def hand_over(self) -> None:
+        """Print it as the last line of this process."""
+        self.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        sys.stdout.write("\n" + json.dumps(asdict(self)) + "\n")
+
+
+def without_load(stages: dict[str, float]) -> float:
+    """The sum of the stages that every clip pays."""
+    return sum(seconds for name, seconds in stages.items() if name not in ONCE)
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and of its children that have ended: steady where the clock is not."""
+    return sum(os.times()[:4])
+
+
+def milliseconds(seconds: float) -> str:
+    """A time as a key: equal on both sides when it is the same frame."""
+    return str(round(seconds * 1000))
