@@ -26,6 +26,8 @@ from core.queue import Queue
 from core.storage import storage
 
 log = logging.get(__name__)
+#: What a stranger may know of a detector; its `detail` may name a folder.
+PUBLIC: Final = ("id", "loaded", "code", "mend", "test_only")
 #: Seconds a look may take before it counts as no answer; probes commonly give up after 5 to 10.
 PATIENCE: Final = 4.0
 
@@ -142,7 +144,7 @@ def _detectors(processes: Sequence[WorkerProcess]) -> Component:
     for status in (status for process in processes for status in process.detectors):
         known = by_modality.get(status["modality"])
         if known is None or (status["loaded"] and not known["loaded"]):
-            by_modality[status["modality"]] = status
+            by_modality[status["modality"]] = {name: status.get(name) for name in PUBLIC}
     missing = sorted(modality for modality, status in by_modality.items() if not status["loaded"])
     if missing:
         return _degraded(f"no detector for: {', '.join(missing)}", **by_modality)

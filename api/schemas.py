@@ -291,12 +291,21 @@ class Stats(BaseModel):
 
 
 class Detector(BaseModel):
-    """A detector as one worker has it. Further members say which weights, or what is missing."""
+    """A detector as one worker has it. A newer worker may say more."""
 
     model_config = ConfigDict(extra="allow")
 
     modality: Modality
-    loaded: bool
+    loaded: bool = Field(description="Whether this process scores with it.")
+    id: str | None = Field(default=None, description="Hub id or name of the checkpoint.")
+    state: str | None = Field(default=None, description="available, absent or refused.")
+    code: str | None = Field(default=None, description="Why it is absent or refused.")
+    detail: str | None = Field(default=None, description="The same for people.")
+    mend: str | None = Field(default=None, description="The command that mends it, to be run on the server.")
+    version: str | None = Field(default=None, description="The pinned revision, or `local`.")
+    digest: str | None = Field(default=None, description="Over the checkpoint's files.")
+    fake_label: str | None = Field(default=None, description="The label of the class taken as fake.")
+    test_only: bool = Field(default=False, description="Made for a test: its scores mean nothing.")
 
 
 class Worker(BaseModel):
