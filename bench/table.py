@@ -48,7 +48,7 @@ def markdown(runs: Runs, agreed: Mapping[str, Mapping[str, Agreement]], machine:
             f"# {SECONDS} s of 1080p against a naive script",
             "",
             f"One clip ({FPS} fps, H.264, a keyframe every {KEYFRAME_EVERY} frames, one face, speech),",
-            "ViT-B/16 and wav2vec2-base with random test weights, the same frames and windows for all contenders.",
+            "ViT-B/16 and wav2vec2-base with random test weights, the same frames and windows for everyone.",
             f"Median of {repeats} repetitions, the order turned at each; models loaded before. Seconds by",
             "the clock; CPU seconds count all cores and do not grow when something else uses the machine.",
         ],

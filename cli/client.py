@@ -262,7 +262,8 @@ def checked_url(url: str) -> str:
     """The base address without its last slash. Raises ClientError when it cannot be one."""
     with suppress(ValueError):
         parts = urlsplit(url.strip())
-        if parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc:
+        usable = parts.hostname and parts.port != 0  # reading the port checks it
+        if parts.scheme in {"http", "https"} and usable and "@" not in parts.netloc:
             return url.strip().rstrip("/")
     raise ClientError(f"not an http or https address: {url!r}")
 
