@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -64,7 +64,7 @@ class StandIn(FrameDetector):
         return crops.float().mean((1, 2, 3)) / 255
 
     @classmethod
-    def make(cls, folder: Path, *, batch_size: int = 4) -> StandIn:
+    def make(cls, folder: Path, *, batch_size: int = 4) -> Self:
         """One with its own folder."""
         asked = wish(folder, batch_size=batch_size)
         return cls(checkpoint(asked), asked)
@@ -83,7 +83,7 @@ class Mean(AudioDetector):
         return windows.sum(1) / lengths
 
     @classmethod
-    def make(cls, folder: Path, *, batch_size: int = 4) -> Mean:
+    def make(cls, folder: Path, *, batch_size: int = 4) -> Self:
         """One with its own folder."""
         asked = wish(folder, Modality.AUDIO, batch_size=batch_size)
         return cls(checkpoint(asked), asked)
@@ -92,7 +92,7 @@ class Mean(AudioDetector):
 class Weighing(StandIn):
     """Says fake in proportion to the red in one area, as a detector that looks only there would."""
 
-    def watch(self, area: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Weighing:
+    def watch(self, area: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> Self:
         """Look at `area` (H x W) from now on."""
         self.area = area
         return self

@@ -127,7 +127,7 @@ def test_too_little_memory_halves_the_batch_for_good(tmp_path: Path) -> None:
 
 def test_too_little_memory_for_a_single_crop_is_a_failure(tmp_path: Path) -> None:
     detector = Tight.make(tmp_path / "x", batch_size=8)
-    detector.room = 0  # type: ignore[attr-defined]
+    detector.room = 0
     with pytest.raises(DetectorFailed, match="too little memory"):
         detector.scores(crops(8))
 
