@@ -179,7 +179,7 @@ def long_clip(folder: Path) -> Path:
 
 def extracting(stack: RunningStack, identity: str) -> bool:
     step = rows(stack, "SELECT status FROM steps WHERE analysis_id = %s AND stage = 'extract'", identity)
-    return step[0]["status"] == "running"
+    return bool(step[0]["status"] == "running")
 
 
 def test_a_killed_worker_costs_an_attempt_and_not_the_analysis(scoring: RunningStack, tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ def one_frame(target: Path) -> Path:
 
 
 def odd_size(target: Path) -> Path:
-    return generated(target, "testsrc2=size=321x241:rate=25:duration=2", *H264[:4], "-pix_fmt", "yuv444p")
+    odd = ("-vf", "scale=321:241,format=yuv444p")
+    return generated(target, "testsrc2=size=320x240:rate=25:duration=2", *odd, *H264[:4])
 
 
 def negative_start(target: Path) -> Path:

@@ -20,7 +20,7 @@ def bind() -> None:
     """Make the Celery application forget its connections and read the settings again."""
     app.backend.client.connection_pool.disconnect()
     app.conf.update(configuration(settings()))
-    pools.reset()
+    pools.reset()  # type: ignore[no-untyped-call]
     app._pool = None
     app.amqp._producer_pool = None
     app._backend_cache = None
