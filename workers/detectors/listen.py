@@ -178,7 +178,8 @@ def _finding(
     score = None if reason else _mean(heard, piece.talk, begin, end)
     if score is None and reason is None:
         reason = Reason.DETECTOR_FAILED
-    measures = signals.measure(piece.wave, piece.talk, piece.joints, begin, end, origin=piece.start)
+    near = speech.between(piece.talk, begin, end)
+    measures = signals.measure(piece.wave, near, piece.joints, begin, end, origin=piece.start)
     return AudioFinding(
         index=span.index,
         score=score,
@@ -210,6 +211,8 @@ def _mean(heard: Sequence[Heard], talk: Sequence[Stretch], begin: float, end: fl
     """The mean score of the windows, each weighing the seconds of the interval's speech that it holds."""
     total = weights = 0.0
     for window in heard:
+        if window.end <= begin or window.begin >= end:
+            continue
         weight = speech.overlap(talk, max(begin, window.begin), min(end, window.end))
         if window.score is not None and weight > 0:
             total += weight * window.score

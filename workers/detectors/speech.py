@@ -7,8 +7,10 @@ would bring torch with it. Same samples, same numbers: one thread, one fixed gra
 from __future__ import annotations
 
 import importlib.metadata
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -124,6 +126,14 @@ def join(parts: Sequence[Stretch], gap: float) -> tuple[Stretch, ...]:
     return tuple(joined)
 
 
+def between(parts: Sequence[Stretch], begin: float, end: float) -> tuple[Stretch, ...]:
+    """Those of the ordered stretches that reach into the time between `begin` and `end`, uncut."""
+    first = bisect_right(parts, begin, key=itemgetter(1))
+    last = bisect_left(parts, end, lo=first, key=itemgetter(0))
+    return tuple(parts[first:last])
+
+
 def overlap(parts: Sequence[Stretch], begin: float, end: float) -> float:
-    """Seconds of the stretches that lie between `begin` and `end`."""
-    return float(sum(max(0.0, min(b, end) - max(a, begin)) for a, b in parts))
+    """Seconds of the ordered stretches that lie between `begin` and `end`."""
+    near = between(parts, begin, end)
+    return float(sum(max(0.0, min(b, end) - max(a, begin)) for a, b in near))

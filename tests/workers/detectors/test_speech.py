@@ -139,6 +139,14 @@ def test_overlap_counts_only_what_is_inside() -> None:
     assert speech.overlap((), 0, 9) == 0
 
 
+def test_between_gives_the_stretches_that_reach_inside() -> None:
+    parts = ((0.0, 1.0), (2.0, 4.0), (5.0, 6.0))
+    assert speech.between(parts, 3.0, 5.5) == parts[1:]
+    assert speech.between(parts, 1.0, 2.0) == ()
+    assert speech.between(parts, 6.0, 9.0) == ()
+    assert speech.between((), 0, 9) == ()
+
+
 def test_join_bridges_gaps_up_to_the_given_one() -> None:
     parts = ((0.0, 1.0), (1.5, 2.0), (4.0, 5.0))
     assert speech.join(parts, 0.5) == ((0.0, 2.0), (4.0, 5.0))

@@ -39,9 +39,9 @@ def measure(
 ) -> dict[str, float]:
     """All measures of the sound between two times, in seconds from the first sample of `wave`.
 
-    `wave` holds finite numbers only; `speech` and `found` are of the whole wave; `origin` is the time of its
-    first sample on the timeline, in which the `…_at` measures are. Measures that lack speech or voice are
-    absent; all values are finite, rounded to a ten-thousandth.
+    `wave` holds finite numbers only; `speech` is what reaches into that time, `found` is of the whole wave;
+    `origin` is the time of its first sample on the timeline, in which the `…_at` measures are. Measures that
+    lack speech or voice are absent; all values are finite, rounded to a ten-thousandth.
     """
     piece = wave[round(begin * SOUND_RATE) : round(end * SOUND_RATE)]
     parts = [(a - begin, b - begin) for a, b in speech]
