@@ -39,7 +39,6 @@ on the detectors' own scale and a probability only as far as the detectors are c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import assert_never
 
 from core.domain import Modality, Reason, Verdict
 from core.evidence import DetectorIdentity, MediaFacts
@@ -125,7 +124,6 @@ def _confidence(
             return round(100 * (1 - max(side.score or 0 for side in sides)), 1)
         case Verdict.INCONCLUSIVE:
             return None
-    assert_never(verdict)
 
 
 def _causes(

@@ -12,11 +12,13 @@ from pydantic import SecretStr
 
 import core.fusion
 from core.config import NarratorSettings, Settings
+from core.domain import SoundSignal
 from core.fusion.judgement import Judgement
 from core.fusion.narrators import Narration, narrate
+from core.fusion.narrators.figures import figures
 from core.fusion.verdict import judge
 from tests.core.fusion.narrators.service import Reply, Service, answered, blocked, failed, serving
-from tests.core.fusion.samples import FACTS, rows
+from tests.core.fusion.samples import FACTS, row, rows
 
 KEY = "test-key-that-must-not-leak"
 GOOD = (
@@ -113,6 +115,13 @@ def test_the_model_sees_figures_and_nothing_that_names_the_file(judgement: Judge
         "reasons",
     }
     assert b"mov,mp4" not in request["raw"]
+
+
+def test_measured_signals_are_among_the_figures() -> None:
+    evidence = [row(n, 0.1, 0.1, signals=[(SoundSignal.MONOTONE_VOICE, 4.0)]) for n in range(7)]
+    signals = figures(judge(evidence, facts=FACTS))["sound"]["signals_measured"]
+    places = ["0.0-2.0", "2.0-4.0", "4.0-6.0", "6.0-8.0", "8.0-10.0"]
+    assert signals == [{"signal": "monotone_voice", "intervals": 7, "first": places}]
 
 
 def test_another_model_is_not_told_to_stop_thinking(judgement: Judgement) -> None:
