@@ -1,6 +1,6 @@
 """Fetches checkpoints from the Hugging Face hub: three files, at one commit, with their digests recorded.
 
-huggingface_hub names the addresses, sends the headers and follows the redirects; keeping a partial file
+huggingface_hub lists the files, sends the headers, follows the redirects and retries; keeping a partial file
 between two attempts, which its own `hf_hub_download` does not, is done here.
 """
 
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 from uuid import uuid4
 
 from core.domain import Frozen
@@ -190,13 +191,13 @@ def _fetch(
 def _download(
     wanted: Plan, file: RemoteFile, part: Path, report: Callable[[int], None], endpoint: str | None
 ) -> None:
-    from huggingface_hub import hf_hub_url  # noqa: PLC0415
+    from huggingface_hub import constants  # noqa: PLC0415
     from huggingface_hub.file_download import http_get  # noqa: PLC0415
     from huggingface_hub.utils._headers import build_hf_headers  # noqa: PLC0415
     from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
 
     disable_progress_bars("huggingface_hub.http_get")
-    url = hf_hub_url(wanted.id, file.name, revision=wanted.commit, endpoint=endpoint)
+    url = f"{endpoint or constants.ENDPOINT}/{quote(wanted.id)}/resolve/{wanted.commit}/{file.name}"
     part.touch()
     with Meter(part, report) as meter, _translated(wanted.id):
         have = meter.seek(0, io.SEEK_END)

@@ -79,8 +79,10 @@ class Handler(BaseHTTPRequestHandler):
             self._send(self.hub.status, b"{}")
         elif path.startswith("/api/models/"):
             self._info(path.removeprefix("/api/models/"))
-        else:
+        elif "/resolve/" in path:
             self._file(path.lstrip("/"))
+        else:  # the library also asks for things that no pull needs
+            self._send(404, b"")
 
     def _info(self, path: str) -> None:
         hub_id, _, revision = path.partition("/revision/")
