@@ -174,7 +174,6 @@ def test_the_program_dies_with_a_killed_parent(tmp_path: Path, at: str) -> None:
     marker = f"import time; time.sleep(3600)  # {tmp_path}"
     parent = textwrap.dedent(f"""
         from pathlib import Path
-from typing import Any
         from workers.media.sandbox import Bounds, run
         bounds = Bounds(wall_seconds=600, cpu_seconds=60, memory_bytes=1 << 29, file_bytes=1 << 20)
         run(["-I", "-c", {marker!r}], work=Path({str(tmp_path)!r}), bounds=bounds, at={at!r})
