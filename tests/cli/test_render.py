@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.text import Text
 
 from cli import bars, doc
 from cli.bars import Cell, Marks
 from cli.plain import INVISIBLE, harmless, plain
-from cli.render import render_report
+from cli.render import _print, render_report
 from core import report as reports
 from core.domain import Modality, Options, Reason, Region, SoundSignal, Span, timeline
 from core.evidence import (
@@ -244,8 +245,8 @@ class TestChart:
         assert [MARKS.style(score) for score in (0.49, 0.5, 0.6)] == ["green", "yellow", "red"]
         assert Marks(None, None).style(0.99) == ""
 
-    @given(st.lists(st.none() | st.floats(0, 1), min_size=1, max_size=300))
-    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.none() | st.floats(0, 1), min_size=41, max_size=130))
+    @settings(max_examples=40, deadline=None)
     def test_merging_never_hides_a_suspicion_nor_loses_time(self, scores: list[float | None]) -> None:
         given_rows = [
             {"start": 2.0 * n, "end": 2.0 * n + 2, "video_score": score, "video_reason": "no_face"}
@@ -314,6 +315,11 @@ class TestHostileText:
             assert command not in text
         assert "[bold]x[/bold]" in text.replace("\n", "")
         assert "\N{SKULL}" not in text
+
+    def test_no_line_gets_past_the_last_door(self) -> None:
+        written = io.StringIO()
+        _print(Console(file=written, width=80), Text(f"  {EVIL}"))
+        assert not any(sign in written.getvalue() for sign in "\x1b\x07\x9b\r\x00\u202e\u200b")
 
     @given(st.text())
     def test_plain_is_one_line_of_visible_characters(self, text: str) -> None:
