@@ -137,9 +137,8 @@ def _causes(
     """Why there is no firmer verdict, then what was not measured, then what is wrong with the file."""
     causes: list[Cause] = []
     if verdict is Verdict.INCONCLUSIVE:
-        causes += _whole(sides, standings)
         unclear = [side for modality, side in sides.items() if standings[modality] is Standing.UNCLEAR]
-        causes += [_hindrance(side, thresholds) for side in unclear]
+        causes += _whole(sides, standings) or [_hindrance(side, thresholds) for side in unclear]
     for modality, side in sides.items():
         causes += _gaps(side, [branch for branch in branches if branch.modality is modality])
     return tuple(dict.fromkeys([*causes, *_damage(facts)]))

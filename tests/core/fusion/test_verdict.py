@@ -182,7 +182,6 @@ def test_nothing_scored_says_so_and_why() -> None:
     judgement = verdict_on(rows(weightless, [SILENCE] * 5))
     assert judgement.reasons == (
         Reason.NOTHING_SCORED,
-        Reason.LOW_COVERAGE,
         Reason.NO_DETECTOR_WEIGHTS,
         SILENCE,
     )
