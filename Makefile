@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST ?= $(BIN)/pytest
 SOURCES := api bench cli core migrations tests workers
 
-.PHONY: help setup demo up test check lint types imports check-docker pytest format bench lock clean
+.PHONY: help setup demo up test check lint types imports check-docker pytest coverage format bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -18,7 +18,7 @@ demo: setup ## run everything, analyse a sample clip, show its report, end
 up: setup ## run everything on this machine until Ctrl-C
 	@$(BIN)/deepdefend up
 
-test: setup check pytest ## all checks, then all tests with coverage
+test: setup check pytest coverage ## all checks, then all tests with coverage
 
 check: lint types imports check-docker ## every check that is not a test
 
@@ -37,6 +37,9 @@ check-docker: setup ## Dockerfiles and Compose files
 
 pytest: setup ## the tests alone, with coverage; PYTEST_ARGS="-k name" narrows
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=xml $(PYTEST_ARGS)
+
+coverage: ## fail when api and core are covered below 95 % by branch in the last run of the tests
+	$(BIN)/coverage report --include='api/*,core/*' --fail-under=95 --format=total
 
 format: setup ## write the style into the files
 	$(BIN)/ruff check --fix .

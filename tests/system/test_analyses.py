@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -164,11 +162,8 @@ def test_the_same_bytes_are_stored_once(scoring: RunningStack) -> None:
 
 def children(stack: RunningStack, queue: str) -> list[psutil.Process]:
     """The pool processes of one worker."""
-    return [
-        child
-        for child in stack.find(f"-Q {queue}").children(recursive=True)
-        if "spawn_main" in " ".join(child.cmdline()) and "resource_tracker" not in " ".join(child.cmdline())
-    ]
+    pool = stack.find(f"--queues {queue}").children(recursive=True)
+    return [child for child in pool if "spawn_main" in " ".join(child.cmdline())]
 
 
 def long_clip(folder: Path) -> Path:
@@ -185,9 +180,11 @@ def extracting(stack: RunningStack, identity: str) -> bool:
 def test_a_killed_worker_costs_an_attempt_and_not_the_analysis(scoring: RunningStack, tmp_path: Path) -> None:
     with Client(scoring.api_url, scoring.api_key) as client:
         identity = client.submit(long_clip(tmp_path))["id"]
-        eventually(lambda: extracting(scoring, identity))
-        for child in children(scoring, "extraction"):
-            os.kill(child.pid, signal.SIGKILL)
+        eventually(lambda: extracting(scoring, identity), seconds=120)
+        pool = children(scoring, "extraction")
+        assert pool
+        for child in pool:
+            child.kill()
         envelope = client.wait(identity)
     assert envelope["status"] == "completed"
     attempts = rows(
@@ -199,13 +196,13 @@ def test_a_killed_worker_costs_an_attempt_and_not_the_analysis(scoring: RunningS
 def test_a_broker_that_loses_everything_costs_nothing(scoring: RunningStack, tmp_path: Path) -> None:
     with Client(scoring.api_url, scoring.api_key) as client:
         identity = client.submit(long_clip(tmp_path))["id"]
-        eventually(lambda: extracting(scoring, identity))
-        os.kill(scoring.find("valkey-server").pid, signal.SIGKILL)
+        eventually(lambda: extracting(scoring, identity), seconds=120)
+        scoring.find("valkey-server").kill()
         others = [client.submit(VOICE)["id"] for _ in range(3)]
         ends = [client.wait(each)["status"] for each in (identity, *others)]
     assert ends == ["completed"] * 4
 
 
 def test_a_killed_dispatcher_is_replaced(scoring: RunningStack) -> None:
-    os.kill(scoring.find("dispatcher").pid, signal.SIGKILL)
+    scoring.find("dispatcher").kill()
     assert analyse(scoring, VOICE)["status"] == "completed"
