@@ -91,12 +91,12 @@ def _bubblewrap(work: Path, source: Path | None) -> list[str]:
         command += ["--ro-bind", str(source.resolve()), "/input"]
     # Last, so that nothing writable is left but the private folder.
     command += ["--bind", str(work.resolve()), "/job", "--remount-ro", "/", "--chdir", "/job"]
-    for name, value in _environment("/input").items():
+    for name, value in environment("/input").items():
         command += ["--setenv", name, value]
     return [*command, "--"]
 
 
-def _environment(source: str) -> dict[str, str]:
+def environment(source: str) -> dict[str, str]:
     """All that the program finds in its environment; nothing of ours leaks into it."""
     return {
         "PATH": "/usr/bin:/bin",
@@ -182,7 +182,7 @@ def run(
         process = subprocess.Popen(  # noqa: S603 - the command is ours alone
             command,
             cwd=work,
-            env=_environment(name),
+            env=environment(name),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

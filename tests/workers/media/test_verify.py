@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from core.config import Limits
 from core.domain import Options
@@ -172,3 +174,45 @@ def test_sound_cut_short_is_refused(work: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
     refused(work)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+def places(raw: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) in a JSON value."""
+    keys: list[Any] = []
+    if isinstance(raw, dict):
+        keys = list(raw)
+    elif isinstance(raw, list):
+        keys = list(range(len(raw)))
+    found = [(raw, key) for key in keys]
+    for key in keys:
+        found += places(raw[key])
+    return found
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@given(data=st.data())
+def test_whatever_the_child_writes_is_a_manifest_or_a_crash(
+    work: Path, honest: Path, data: st.DataObject
+) -> None:
+    """One value anywhere replaced by any other: never another exception, never a number out of bounds."""
+    raw = json.loads((honest / "manifest.json").read_text())
+    found = places(raw)
+    container, key = found[data.draw(st.integers(0, len(found) - 1))]
+    container[key] = data.draw(JSON)
+    (work / "manifest.json").write_text(json.dumps(raw))
+
+    try:
+        manifest = read(work)
+    except MediaError as error:
+        code: str | None = error.code
+        assert code == "decoder_crashed"
+    else:
+        assert 0 < manifest.facts.duration <= 1800
+        assert all(0 <= frame.time <= 8.01 for frame in manifest.frames)
