@@ -117,15 +117,17 @@ def test_it_carries_the_tag_and_its_own_environment(tmp_path: Path) -> None:
 def test_it_dies_with_a_killed_parent(tmp_path: Path) -> None:
     code = f"""
 import pathlib, sys, time
+from tests.cli.stack.patience import eventually
 from tests.cli.stack.test_child import python
 from cli.stack.child import Child
-print(Child(python(pathlib.Path({str(tmp_path)!r}), "import time; time.sleep(60)")).pid, flush=True)
+child = Child(python(pathlib.Path({str(tmp_path)!r}), "import time; print('on'); time.sleep(60)"))
+eventually(lambda: child.tail() == "on")
+print(child.pid, flush=True)
 time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         child = psutil.Process(int(parent.stdout.readline()))
-        assert child.is_running()
         parent.kill()
     eventually(lambda: not child.is_running())
 
