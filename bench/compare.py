@@ -10,8 +10,9 @@ from bench.outcome import Outcome
 #: bf16 moves a probability of the seed's checkpoints by less than 0.005, but test weights have their logits
 #: spread forty times, two decoders turn YUV into RGB with other roundings, and PIL resizes another way.
 MEAN_TOLERANCE = 0.02
-#: Frames and windows that both must have scored.
-SHARED = 0.95
+#: Frames and windows that both must have scored; of thirty windows, the last one ends where the last word
+#: is heard to end, and two resamplers may disagree on that.
+SHARED = 0.9
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def run(clip: Path, video: str, audio: str) -> Outcome:
     outcome.notes["numbers"] = str(eye.dtype).removeprefix("torch.")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        with outcome.stage("extract"):
+        with outcome.stage_of_children("extract"):
             manifest = extract(clip, work, options=Options(), limits=Limits(), require_sandbox=False)
         with outcome.stage("look"):
             seen = _look(manifest, work, eye)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+
+from bench.cpu import Descendants, own_seconds
 
 #: Stages that a service pays once, at its start: shown, and left out of the end-to-end figure of both sides.
 ONCE = frozenset({"load"})
@@ -33,10 +34,18 @@ class Outcome:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time inside to this stage."""
-        began, used = time.perf_counter(), cpu_seconds()
+        began, used = time.perf_counter(), own_seconds()
         yield
         self.stages[name] = self.stages.get(name, 0.0) + time.perf_counter() - began
-        self.cpu[name] = self.cpu.get(name, 0.0) + cpu_seconds() - used
+        self.cpu[name] = self.cpu.get(name, 0.0) + own_seconds() - used
+
+    @contextmanager
+    def stage_of_children(self, name: str) -> Iterator[None]:
+        """The same for work that other processes do."""
+        with self.stage(name), Descendants() as others:
+            before = self.cpu.get(name, 0.0)
+            yield
+        self.cpu[name] = before + others.seconds
 
     @property
     def total(self) -> float:
@@ -52,11 +61,6 @@ class Outcome:
 def without_load(stages: dict[str, float]) -> float:
     """The sum of the stages that every clip pays."""
     return sum(seconds for name, seconds in stages.items() if name not in ONCE)
-
-
-def cpu_seconds() -> float:
-    """CPU time of this process and of its children that have ended: steady where the clock is not."""
-    return sum(os.times()[:4])
 
 
 def milliseconds(seconds: float) -> str:

@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import psutil
 import psycopg2
 
+from bench.cpu import Descendants
 from bench.outcome import Outcome, milliseconds
 from cli.client import Client
 from cli.demo import running_stack
@@ -39,27 +39,16 @@ def run(clip: Path, video: str, audio: str, data_dir: Path) -> Outcome:
     began = time.perf_counter()
     with running_stack(data_dir) as addresses, Client(addresses["api_url"], addresses["api_key"]) as client:
         outcome.stages["load"] = time.perf_counter() - began
-        used, began = _tree_cpu(), time.perf_counter()
-        with outcome.stage("upload"):
-            identity = client.submit(clip)["id"]
-        envelope = client.wait(identity)
-        outcome.wall = time.perf_counter() - began
-        outcome.cpu = {"all processes": _tree_cpu() - used}
+        with Descendants() as processes:
+            began = time.perf_counter()
+            with outcome.stage("upload"):
+                identity = client.submit(clip)["id"]
+            envelope = client.wait(identity)
+            outcome.wall = time.perf_counter() - began
+        outcome.cpu["all processes"] = processes.seconds
         outcome.stages |= _stages(of_data_dir(data_dir)["DEEPDEFEND_DATABASE_URL"], identity)
         _note_scores(outcome, envelope, list(client.intervals(identity)))
     return outcome
-
-
-def _tree_cpu() -> float:
-    """CPU seconds of everything that runs below this process, ended children included."""
-    total = 0.0
-    for process in psutil.Process().children(recursive=True):
-        try:
-            times = process.cpu_times()
-        except psutil.NoSuchProcess:  # ended since the list was made; its parent has its time
-            continue
-        total += times.user + times.system + times.children_user + times.children_system
-    return total
 
 
 def _stages(database: str, identity: str) -> dict[str, float]:
