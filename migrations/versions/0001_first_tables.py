@@ -17,6 +17,16 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _create_api_keys()
+    _create_media()
+    _create_worker_processes()
+    _create_analyses()
+    _create_intervals()
+    _create_steps()
+    _create_tracks()
+
+
+def _create_api_keys() -> None:
     op.create_table(
         "api_keys",
         sa.Column("id", sa.UUID(), nullable=False),
@@ -34,6 +44,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
         sa.UniqueConstraint("prefix", name=op.f("uq_api_keys_prefix")),
     )
+
+
+def _create_media() -> None:
     op.create_table(
         "media",
         sa.Column("id", sa.UUID(), nullable=False),
@@ -48,6 +61,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_media")),
         sa.UniqueConstraint("owner", "sha256", name=op.f("uq_media_owner_sha256")),
     )
+
+
+def _create_worker_processes() -> None:
     op.create_table(
         "worker_processes",
         sa.Column("boot_id", sa.String(), nullable=False),
@@ -68,6 +84,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("boot_id", name=op.f("pk_worker_processes")),
     )
+
+
+def _create_analyses() -> None:
     op.create_table(
         "analyses",
         sa.Column("id", sa.UUID(), nullable=False),
@@ -110,6 +129,9 @@ def upgrade() -> None:
     op.create_index(
         "ix_analyses_owner_created_at_id", "analyses", ["owner", "created_at", "id"], unique=False
     )
+
+
+def _create_intervals() -> None:
     op.create_table(
         "intervals",
         sa.Column("analysis_id", sa.UUID(), nullable=False),
@@ -142,6 +164,9 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("analysis_id", "index", name=op.f("pk_intervals")),
     )
+
+
+def _create_steps() -> None:
     op.create_table(
         "steps",
         sa.Column("id", sa.UUID(), nullable=False),
@@ -189,6 +214,9 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("closed_at IS NULL"),
     )
+
+
+def _create_tracks() -> None:
     op.create_table(
         "tracks",
         sa.Column("analysis_id", sa.UUID(), nullable=False),
