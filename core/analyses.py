@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
@@ -131,7 +131,10 @@ def begin(session: Session, analysis_id: UUID) -> None:
 
 
 def touch(session: Session, analysis_id: UUID) -> None:
-    """Something visible changed: the version, and with it the ETag, grows."""
+    """Something visible changed: the version, and with it the ETag, grows.
+
+    Comes first in a transaction that also changes steps: it takes the analysis row.
+    """
     session.execute(
         update(Analysis)
         .where(Analysis.id == analysis_id)
@@ -145,33 +148,32 @@ def fail(session: Session, analysis_id: UUID, error: DeepDefendError) -> bool:
     return transition(session, analysis_id, AnalysisStatus.FAILED, error=error.problem())
 
 
-def end_overdue(session: Session) -> list[UUID]:
-    """Fail what passed its deadline; returns their ids."""
-    active = [AnalysisStatus.QUEUED.value, AnalysisStatus.PROCESSING.value]
-    overdue = session.scalars(
-        select(Analysis.id)
-        .where(Analysis.status.in_(active), Analysis.deadline < func.now())
-        .with_for_update(skip_locked=True)
-    ).all()
-    for analysis_id in overdue:
-        fail(session, analysis_id, DeepDefendError("not done before its deadline", code="deadline_exceeded"))
-    return list(overdue)
+def overdue(session: Session) -> list[UUID]:
+    """What passed its deadline. Fail each in a transaction of its own."""
+    return list(session.scalars(overdue_query()))
 
 
-def end_stuck(session: Session) -> list[UUID]:
-    """Fail analyses whose extraction or fusion failed for good, which no report can follow."""
-    active = [AnalysisStatus.QUEUED.value, AnalysisStatus.PROCESSING.value]
-    stuck = session.execute(
+def overdue_query() -> Select[UUID]:
+    """Ids of living analyses past their deadline; `completed_at` lets the index answer."""
+    return select(Analysis.id).where(Analysis.completed_at.is_(None), Analysis.deadline < func.now())
+
+
+def stuck(session: Session) -> list[tuple[UUID, DeepDefendError]]:
+    """What no report can follow, since extraction or fusion failed for good, and what to say of it."""
+    return [
+        (analysis_id, DeepDefendError(f"{stage} failed for good: {reason}", code=reason or "internal_error"))
+        for analysis_id, stage, reason in session.execute(stuck_query()).all()
+    ]
+
+
+def stuck_query() -> Select[UUID, str, str | None]:
+    """Failed steps that living analyses cannot do without."""
+    return (
         select(Step.analysis_id, Step.stage, Step.reason)
         .join(Analysis, Analysis.id == Step.analysis_id)
         .where(
-            Analysis.status.in_(active),
+            Analysis.completed_at.is_(None),
             Step.stage.in_([Stage.EXTRACT.value, Stage.FUSE.value]),
             Step.status == StepStatus.FAILED.value,
         )
-        .with_for_update(of=Step, skip_locked=True)
-    ).all()
-    for analysis_id, stage, reason in stuck:
-        error = DeepDefendError(f"{stage} failed for good: {reason}", code=reason or "internal_error")
-        fail(session, analysis_id, error)
-    return [analysis_id for analysis_id, _, _ in stuck]
+    )

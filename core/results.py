@@ -24,13 +24,13 @@ def record_extraction(
     `scratch` is the prefix of the working objects; `thumbnails` maps file names of the manifest to
     object keys.
     """
+    analyses.touch(session, claim.analysis_id)
     analysis = analyses.load(session, claim.analysis_id)
     analysis.media.facts = manifest.facts.model_dump(mode="json")
     _write_timeline(session, claim.analysis_id, manifest)
     _write_tracks(session, claim.analysis_id, manifest, thumbnails)
     steps.finish(session, claim, detail={"frames": len(manifest.frames), "sandbox": manifest.sandbox})
     steps.owe(session, claim.analysis_id, _following(manifest, scratch))
-    analyses.touch(session, claim.analysis_id)
 
 
 def _following(manifest: Manifest, scratch: str) -> Iterable[steps.NewStep]:
@@ -109,6 +109,7 @@ def record_findings(
     detail: dict[str, Any] | None = None,
 ) -> None:
     """Write one branch's interval scores and close its step, in one transaction."""
+    analyses.touch(session, claim.analysis_id)
     modality = Modality(claim.stage.value).value
     for finding in findings:
         session.execute(
@@ -123,7 +124,6 @@ def record_findings(
             )
         )
     steps.finish(session, claim, status=status, reason=reason, detail=detail)
-    analyses.touch(session, claim.analysis_id)
 
 
 def record_lost_branches(session: Session, analysis_id: UUID) -> None:
@@ -162,6 +162,7 @@ def _indices(step: Step) -> list[int]:
 
 def complete(session: Session, claim: steps.Claim, report: Report) -> None:
     """Close fusion and the analysis with its report, in one transaction. Raises Fenced."""
+    analyses.touch(session, claim.analysis_id)
     for track in report.tracks:
         session.execute(
             update(Track)

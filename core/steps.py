@@ -3,6 +3,9 @@
 A process claims a pending step (compare-and-set), beats its lease, and closes it in the same
 transaction that holds its results. Every write carries the attempt and the owner that claimed: a
 process that lost its lease changes nothing.
+
+Whoever changes an analysis and its steps takes the analysis row first: two transactions that take
+them in different order wait for each other until Postgres kills one.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session, aliased
 
@@ -73,9 +76,9 @@ def claim(
     None covers every reason alike: done, running elsewhere, its analysis ended, or (for fusion) a
     branch still open. The caller just returns.
     """
-    ready = [_analysis_active()]
-    if stage is Stage.FUSE:
-        ready.append(~open_branches())
+    if not _lock_active(session, analysis_id):
+        return None
+    ready = [~open_branches()] if stage is Stage.FUSE else []
     row = session.execute(
         update(Step)
         .where(
@@ -190,11 +193,7 @@ def requeue_expired(session: Session, config: StepSettings) -> list[UUID]:
 
     Returns the analyses they belong to.
     """
-    dead = (
-        select(Step.id)
-        .where(Step.status == StepStatus.RUNNING.value, Step.lease_expires < func.now())
-        .with_for_update(skip_locked=True)
-    )
+    dead = expired_query()
     again = session.execute(
         update(Step)
         .where(Step.id.in_(dead), Step.attempt < config.max_attempts)
@@ -217,6 +216,17 @@ def requeue_expired(session: Session, config: StepSettings) -> list[UUID]:
     return requeued + list(lost.scalars())
 
 
+def expired_query() -> Select[UUID]:
+    """Ids of steps whose worker is dead, locked."""
+    return (
+        select(Step.id)
+        .where(
+            Step.status == StepStatus.RUNNING.value, Step.closed_at.is_(None), Step.lease_expires < func.now()
+        )
+        .with_for_update(skip_locked=True)
+    )
+
+
 def abandon(session: Session, analysis_id: UUID, reason: str) -> None:
     """Close whatever is open of an analysis that has ended; running steps are thereby fenced."""
     session.execute(
@@ -233,7 +243,12 @@ def abandon(session: Session, analysis_id: UUID, reason: str) -> None:
 
 
 def owed(session: Session, config: StepSettings, limit: int = 500) -> list[Step]:
-    """Pending steps of living analyses to publish now, oldest first, locked for this transaction.
+    """Pending steps of living analyses to publish now, oldest first, locked for this transaction."""
+    return list(session.scalars(owed_query(config).limit(limit)))
+
+
+def owed_query(config: StepSettings) -> Select[Step]:
+    """What is owed, locked.
 
     A step is owed when it was never published, or was published long ago and nobody claimed it.
     Fusion is owed when its branches are closed and the chord did not ring for it in time.
@@ -244,14 +259,12 @@ def owed(session: Session, config: StepSettings, limit: int = 500) -> list[Step]
     due = or_(
         and_(~is_fuse, or_(never, stale)), and_(is_fuse, ~open_branches(), or_(never, _chord_silent(config)))
     )
-    rows = session.scalars(
+    return (
         select(Step)
-        .where(Step.status == StepStatus.PENDING.value, _analysis_active(), due)
+        .where(Step.status == StepStatus.PENDING.value, Step.closed_at.is_(None), _analysis_active(), due)
         .order_by(Step.created_at, Step.id)
-        .limit(limit)
         .with_for_update(of=Step, skip_locked=True)
     )
-    return list(rows)
 
 
 def of_analysis(session: Session, analysis_id: UUID) -> Sequence[Step]:
@@ -304,6 +317,13 @@ def _analysis_active() -> ColumnElement[bool]:
     return exists().where(
         Analysis.id == Step.analysis_id, Analysis.status.in_([status.value for status in ACTIVE])
     )
+
+
+def _lock_active(session: Session, analysis_id: UUID) -> bool:
+    """Take the analysis row; False when there is none or it has ended."""
+    active = [status.value for status in ACTIVE]
+    query = select(Analysis.id).where(Analysis.id == analysis_id, Analysis.status.in_(active))
+    return session.scalar(query.with_for_update(key_share=True)) is not None
 
 
 def open_branches() -> ColumnElement[bool]:

@@ -24,8 +24,9 @@ from sqlalchemy.orm import Session
 
 from core import analyses, db, fleet, logging, steps
 from core.config import settings
-from core.db import transaction
+from core.db import read, transaction
 from core.domain import BRANCHES, Stage, StepStatus
+from core.errors import DeepDefendError
 from core.models import Step
 from core.queue import QUEUE_OF_TASK, TASK_OF_STAGE, Queue
 from workers import pipeline
@@ -39,17 +40,27 @@ BROKER_ERRORS = (BrokerDown, RedisError, ConnectionError, TimeoutError)
 
 def sweep() -> None:
     """One round: end, heal, publish. Each part commits on its own, so that one does not hold up another."""
-    with transaction() as session:
-        for analysis_id in analyses.end_overdue(session):
-            log.warning("past its deadline", action="deadline", analysis_id=str(analysis_id))
+    late = DeepDefendError("not done before its deadline", code="deadline_exceeded")
+    with read() as session:
+        overdue = analyses.overdue(session)
+    _end([(analysis_id, late) for analysis_id in overdue])
     with transaction() as session:
         for analysis_id in steps.requeue_expired(session, settings().steps):
             log.warning("a worker was lost", action="lease_expired", analysis_id=str(analysis_id))
-    with transaction() as session:
-        for analysis_id in analyses.end_stuck(session):
-            log.warning("cannot be finished", action="stuck", analysis_id=str(analysis_id))
         fleet.prune(session)
+    with read() as session:
+        stuck = analyses.stuck(session)
+    _end(stuck)
     publish_owed()
+
+
+def _end(failures: Sequence[tuple[UUID, DeepDefendError]]) -> None:
+    """Each in its own transaction: none waits for the locks of another while holding its own."""
+    for analysis_id, error in failures:
+        with transaction() as session:
+            ended = analyses.fail(session, analysis_id, error)
+        if ended:
+            log.warning(error.detail, action="ended", code=error.code, analysis_id=str(analysis_id))
 
 
 def publish_owed() -> None:
@@ -100,7 +111,7 @@ def _mark(session: Session, published: Sequence[Step]) -> None:
 
 def _still_missing(session: Session, owed: Sequence[Step]) -> list[Step]:
     """Drop stale steps whose messages are still queued: a long queue is not a lost message."""
-    stale = [step for step in owed if step.published_at is not None and step.stage != Stage.FUSE.value]
+    stale = [step for step in owed if step.published_at is not None]
     busy = {stage for stage in {step.stage for step in stale} if _queue_holds_all(session, stage)}
     waiting = [step for step in stale if step.stage in busy]
     if waiting:
@@ -113,7 +124,14 @@ def _queue_holds_all(session: Session, stage: str) -> bool:
     unclaimed = session.scalar(
         sql_select(func.count())
         .select_from(Step)
-        .where(Step.stage == stage, Step.status == StepStatus.PENDING.value, Step.published_at.is_not(None))
+        .where(
+            Step.stage == stage,
+            Step.status == StepStatus.PENDING.value,
+            Step.closed_at.is_(None),
+            Step.published_at.is_not(None),
+            # The body of a chord counts as published from the start, and is rung for by the last branch.
+            *([~steps.open_branches()] if stage == Stage.FUSE.value else []),
+        )
     )
     return pipeline.waiting(queue) >= (unclaimed or 0)
 

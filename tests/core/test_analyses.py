@@ -146,27 +146,27 @@ def test_a_failure_carries_its_problem_document(session: Session) -> None:
     assert (error["code"], error["detail"]) == ("no_streams", "no picture, no sound")
 
 
-def test_what_passed_its_deadline_has_failed(session: Session) -> None:
+def test_what_passed_its_deadline_is_overdue_until_it_has_failed(session: Session) -> None:
     late, early = create_analysis(session), create_analysis(session)
     session.execute(
         text("UPDATE analyses SET deadline = now() - interval '1 second' WHERE id = :id"), {"id": late.id}
     )
-    assert analyses.end_overdue(session) == [late.id]
-    assert analyses.end_overdue(session) == []
-    assert status(session, late.id)[0] == "failed"
+    assert analyses.overdue(session) == [late.id]
+    assert analyses.fail(session, late.id, DeepDefendError("late"))
+    assert analyses.overdue(session) == []
     assert status(session, early.id)[0] == "queued"
-    assert analyses.load(session, late.id).error["code"] == "deadline_exceeded"  # type: ignore[index]
 
 
-def test_an_extraction_lost_for_good_ends_the_analysis(session: Session) -> None:
+def test_an_extraction_lost_for_good_leaves_the_analysis_stuck(session: Session) -> None:
     analysis, living = create_analysis(session), create_analysis(session)
     for _ in range(settings().steps.max_attempts):
         claim_step(session, analysis.id, Stage.EXTRACT)
         expire_leases(session)
         steps.requeue_expired(session, settings().steps)
-    assert analyses.end_stuck(session) == [analysis.id]
-    assert status(session, analysis.id)[0] == "failed"
-    assert analyses.load(session, analysis.id).error["code"] == "worker_lost"  # type: ignore[index]
+    ((identity, error),) = analyses.stuck(session)
+    assert (identity, error.code) == (analysis.id, "worker_lost")
+    assert analyses.fail(session, identity, error)
+    assert analyses.stuck(session) == []
     assert status(session, living.id)[0] in ACTIVE
 
 

@@ -131,6 +131,18 @@ def test_when_the_chord_stays_silent_fusion_is_rung_for_directly(extracted: UUID
     assert waiting()["fusion"] == 1
 
 
+def test_a_long_queue_of_fusions_is_not_made_longer(extracted: UUID) -> None:
+    dispatcher.sweep()
+    with db.transaction() as session:
+        for stage, shard in ((Stage.VIDEO, 0), (Stage.VIDEO, 1), (Stage.AUDIO, 0)):
+            steps.finish(session, claim_step(session, extracted, stage, shard))
+    for _ in range(5):
+        with db.transaction() as session:
+            age(session, settings().steps.chord_grace.total_seconds() + 1)
+        dispatcher.sweep()
+    assert waiting()["fusion"] == 1
+
+
 def test_a_dead_workers_step_is_sent_again(extracted: UUID) -> None:
     dispatcher.sweep()
     with db.transaction() as session:
