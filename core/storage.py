@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import boto3
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -84,7 +85,7 @@ def _translated(doing: str) -> Iterator[None]:
         if status == 404:  # noqa: PLR2004 - HTTP's own number
             raise NotFound(f"{doing}: no such object") from error
         raise StorageError(f"{doing}: {error}") from error
-    except (BotoCoreError, OSError) as error:
+    except (BotoCoreError, Boto3Error, OSError) as error:  # boto3 wraps what befalls a file
         raise StorageError(f"{doing}: {error}") from error
 
 

@@ -7,6 +7,7 @@ import secrets
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from core.config import ChecksumMode, S3Settings, settings
 from core.errors import NotFound, StorageError
@@ -112,13 +113,27 @@ def test_the_bucket_answers_or_says_why_not(objects: S3Storage) -> None:
     absent._client.delete_bucket(Bucket="absent-bucket")
 
 
-def test_a_dead_server_is_a_storage_error(key: str) -> None:
+def test_a_refused_file_is_a_storage_error_too(key: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
+    refused = S3Storage(settings().s3.model_copy(update={"secret_access_key": SecretStr("wrong")}))
+    with pytest.raises(StorageError, match="put "):
+        refused.upload_file(tmp_path / "a", key)
+
+
+def test_a_dead_server_is_a_storage_error(key: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x")
     dead = S3Storage(
         S3Settings.model_validate(
             {"endpoint_url": "http://127.0.0.1:1", "access_key_id": "a", "secret_access_key": "b"}
         )
     )
-    for call in (dead.check, lambda: dead.read(key), lambda: list(dead.keys("a"))):
+    for call in (
+        dead.check,
+        lambda: dead.read(key),
+        lambda: list(dead.keys("a")),
+        lambda: dead.upload_file(tmp_path / "a", key),
+        lambda: dead.download_file(key, tmp_path / "b"),
+    ):
         with pytest.raises(StorageError) as caught:
             call()
         assert caught.value.status_code == 503
