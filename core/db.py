@@ -24,6 +24,7 @@ def engine() -> Engine:
     """The engine of this process, created on first use so that a spawned child makes its own."""
     created = create_engine(
         sqlalchemy_url(),
+        hide_parameters=True,  # an error's text reaches logs and people, the rows it was about must not
         pool_pre_ping=True,  # a restarted server costs one reconnect, not one failed request
         pool_recycle=1800,  # a failover behind a name is noticed within half an hour at worst
         pool_size=10,

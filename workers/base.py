@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 from botocore.exceptions import BotoCoreError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from core import analyses, logging, steps
 from core.config import settings
@@ -22,6 +22,8 @@ from workers.process import this_process
 log = logging.get(__name__)
 #: What an outage outside raises: the step is tried again instead of being judged.
 OUTAGES = (StorageError, OperationalError, BotoCoreError, ConnectionError)
+#: Of what a stranger's exception says, for people: its text may be a whole file.
+MESSAGE_LENGTH = 300
 
 Work = Callable[[Hold], None]
 
@@ -44,6 +46,8 @@ def run_step(stage: Stage, analysis_id: str, shard: int, act: Work) -> None:
 
 
 def _claim(stage: Stage, analysis_id: UUID, shard: int) -> steps.Claim | None:
+    if this_process().heart.leaving:
+        return None  # still owed: published again, to a process that stays
     with transaction() as session:
         claim = steps.claim(
             session,
@@ -66,14 +70,26 @@ def _guarded(hold: Hold, act: Work) -> None:
         log.warning("lease lost, results discarded", action="step_fenced")
     except (MediaError, DetectorUnavailable) as error:
         _close(hold, error)
-    except OUTAGES as error:
-        log.warning("an outage, trying again later", action="step_retried", exc_info=True)
-        _retry(hold, getattr(error, "code", "database_unavailable"))
     except Exception as error:  # a bug in a detector or a decoder must end the step, not the analysis
-        log.exception("the step failed", action="step_crashed")
-        _close(hold, DeepDefendError(f"{type(error).__name__}: {error}"))
+        if _is_outage(error):
+            log.warning("an outage, trying again later", action="step_retried", exc_info=True)
+            _retry(hold, error.code if isinstance(error, DeepDefendError) else "database_unavailable")
+        else:
+            log.exception("the step failed", action="step_crashed")
+            _close(hold, DeepDefendError(_message(error)))
     else:
         log.info("step closed", action="step_closed", seconds=round(time.perf_counter() - started, 3))
+
+
+def _is_outage(error: Exception) -> bool:
+    """Also a broken connection or a demoted primary, under whatever name the driver raises it."""
+    return isinstance(error, OUTAGES) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+def _message(error: Exception) -> str:
+    """What happened, in a form that Postgres and people can take."""
+    said = f"{type(error).__name__}: {error}"[:MESSAGE_LENGTH]
+    return "".join(character if character.isprintable() else " " for character in said)
 
 
 def _close(hold: Hold, error: DeepDefendError) -> None:
@@ -83,6 +99,7 @@ def _close(hold: Hold, error: DeepDefendError) -> None:
     claim = hold.claim
     try:
         with transaction() as session:
+            analyses.touch(session, claim.analysis_id)
             if claim.stage in {Stage.EXTRACT, Stage.FUSE}:
                 # Without extraction there is nothing to judge, without fusion there is no report.
                 steps.finish(session, claim, status=StepStatus.FAILED, reason=error.code, detail=detail)
@@ -90,16 +107,18 @@ def _close(hold: Hold, error: DeepDefendError) -> None:
             else:
                 status = StepStatus.SKIPPED if skipped else StepStatus.FAILED
                 steps.finish(session, claim, status=status, reason=error.code, detail=detail)
-                analyses.touch(session, claim.analysis_id)
     except Fenced:
         log.warning("lease lost before the failure was written", action="step_fenced")
+    except DBAPIError:
+        log.warning("could not close the step", action="step_left_to_lease", exc_info=True)
     log.warning(error.detail, action="step_failed", code=error.code)
 
 
 def _retry(hold: Hold, reason: str) -> None:
     try:
         with transaction() as session:
+            analyses.touch(session, hold.claim.analysis_id)
             steps.retry_later(session, hold.claim, reason, settings().steps)
-    except (Fenced, OperationalError):
+    except (Fenced, DBAPIError):
         # The database is away too, or the lease is: the dispatcher finds the step by its lease.
         log.warning("could not hand the step back", action="step_left_to_lease")

@@ -6,6 +6,7 @@ the thread pool of fusion has no children and starts in the worker itself.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import secrets
@@ -14,12 +15,14 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from billiard.process import active_children
 from celery.signals import (
     celeryd_after_setup,
     worker_process_init,
     worker_process_shutdown,
     worker_ready,
     worker_shutdown,
+    worker_shutting_down,
 )
 
 from core import fleet, logging
@@ -28,6 +31,7 @@ from core.db import transaction
 from core.domain import Modality
 from core.errors import DetectorUnavailable
 from core.queue import Queue
+from workers import workspace
 from workers.heart import Heart
 
 if TYPE_CHECKING:
@@ -37,6 +41,8 @@ log = logging.get(__name__)
 #: Set by the parent before it spawns, so that a child knows what it serves.
 QUEUES_VARIABLE = "DEEPDEFEND_WORKER_QUEUES"
 PR_SET_PDEATHSIG = 1  # prctl(2)
+#: From the worker to its children: hand back what you hold. Ignored by one that is still starting.
+LET_GO = signal.SIGURG
 MODALITY_OF_QUEUE = {Queue.VIDEO.value: Modality.VIDEO, Queue.AUDIO.value: Modality.AUDIO}
 
 
@@ -50,14 +56,22 @@ class WorkerState:
         self._loaded: dict[Modality, Detector[Any]] = {}
 
     def start(self) -> None:
-        """Load what can be loaded, say so, and begin to beat."""
-        for modality in self.modalities():
-            try:
-                self.detector(modality)
-            except DetectorUnavailable as error:
-                log.warning(error.detail, action="no_detector", code=error.code, modality=modality.value)
-        self.announce()
-        self.heart.start()
+        """Load what can be loaded, then beat, whatever went wrong: the first beat announces the process.
+
+        Celery gives work also to a child that failed here, and without a heart it would lose all of it.
+        """
+        try:
+            workspace.sweep()
+            for modality in self.modalities():
+                self._try_to_load(modality)
+        finally:
+            self.heart.start()
+
+    def _try_to_load(self, modality: Modality) -> None:
+        try:
+            self.detector(modality)
+        except DetectorUnavailable as error:
+            log.warning(error.detail, action="no_detector", code=error.code, modality=modality.value)
 
     def modalities(self) -> list[Modality]:
         """What this process must be able to score."""
@@ -124,6 +138,7 @@ def _remember_queues(instance: Any, **_: Any) -> None:
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _start_child(**_: Any) -> None:
     die_with_parent()
+    signal.signal(LET_GO, lambda *_: this_process().heart.let_go())
     this_process().start()
 
 
@@ -131,6 +146,16 @@ def _start_child(**_: Any) -> None:
 def _start_threads(sender: Any, **_: Any) -> None:
     if "prefork" not in type(sender.pool).__module__:
         this_process().start()
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _let_go(**_: Any) -> None:
+    """In the worker's signal handler: what runs goes to others, here and in every child."""
+    for child in active_children():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, LET_GO)
+    if this_process.cache_info().currsize:
+        this_process().heart.let_go()
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]

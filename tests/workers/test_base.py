@@ -6,6 +6,7 @@ from collections.abc import Callable
 from uuid import UUID
 
 import pytest
+from sqlalchemy import text
 
 from core import analyses, db, results, steps
 from core.config import settings
@@ -13,8 +14,9 @@ from core.domain import Stage, StepStatus
 from core.errors import DetectorUnavailable, Fenced, MediaError, StorageError
 from core.models import Analysis, Step
 from tests.core.factories import build_manifest, claim_step, create_analysis, expire_leases, extract
-from workers.base import run_step
+from workers.base import MESSAGE_LENGTH, run_step
 from workers.heart import Hold
+from workers.process import this_process
 
 
 @pytest.fixture
@@ -95,6 +97,58 @@ def test_a_bug_in_a_branch_costs_the_branch_only(extracted: UUID) -> None:
     assert (step.status, step.reason) == ("failed", "internal_error")
     assert step.detail["message"] == "ZeroDivisionError: oops"
     assert row.status == "processing"
+
+
+def read_only(_: Hold) -> None:
+    """As on a primary that was demoted: the driver calls it an internal error."""
+    with db.transaction() as session:
+        session.execute(text("SET TRANSACTION READ ONLY"))
+        session.execute(text("UPDATE steps SET shard = shard"))
+
+
+def canceled(_: Hold) -> None:
+    with db.transaction() as session:
+        session.execute(text("SET LOCAL statement_timeout = 1"))
+        session.execute(text("SELECT pg_sleep(5)"))
+
+
+@pytest.mark.parametrize("act", [read_only, canceled])
+def test_a_database_that_fails_is_an_outage_and_no_verdict(
+    extracted: UUID, act: Callable[[Hold], None]
+) -> None:
+    run_step(Stage.VIDEO, str(extracted), 0, act)
+    step = seen(extracted, Stage.VIDEO)[1]
+    assert (step.status, step.reason) == ("pending", "database_unavailable")
+
+
+def test_a_process_that_is_leaving_claims_nothing(extracted: UUID) -> None:
+    this_process.cache_clear()
+    this_process().heart.let_go()
+    run_step(Stage.VIDEO, str(extracted), 0, lambda _: pytest.fail("must not run"))
+    this_process.cache_clear()
+    assert seen(extracted, Stage.VIDEO)[1].attempt == 0
+
+
+def test_what_a_stranger_says_is_kept_short_and_storable(extracted: UUID) -> None:
+    run_step(Stage.VIDEO, str(extracted), 0, raising(RuntimeError("nul \0 half \ud800 " + "x" * 100_000)))
+    step = seen(extracted, Stage.VIDEO)[1]
+    assert step.status == "failed"
+    assert step.detail["message"].startswith("RuntimeError: nul   half   xxx")
+    assert len(step.detail["message"]) == MESSAGE_LENGTH
+
+
+def test_a_database_that_goes_away_while_closing_leaves_the_step_to_its_lease(extracted: UUID) -> None:
+    def act(_: Hold) -> None:
+        with db.transaction() as session:
+            session.execute(text("ALTER TABLE steps RENAME TO elsewhere"))
+        raise MediaError("broken")
+
+    try:
+        run_step(Stage.VIDEO, str(extracted), 0, act)
+    finally:
+        with db.transaction() as session:
+            session.execute(text("ALTER TABLE elsewhere RENAME TO steps"))
+    assert seen(extracted, Stage.VIDEO)[1].status == "running"
 
 
 @pytest.mark.parametrize("error", [StorageError("no answer"), ConnectionResetError()])

@@ -94,3 +94,50 @@ def test_the_thread_beats_and_outlives_a_failing_database(claim: steps.Claim) ->
     beaten.heart.stop()
     beaten.heart.join(30)
     assert not beaten.heart.is_alive()
+
+
+def test_what_is_handed_back_goes_to_another_without_using_up_an_attempt(claim: steps.Claim) -> None:
+    heart = Beaten().heart
+    with heart.hold(claim) as hold:
+        heart.hand_back()
+        with pytest.raises(Fenced):
+            hold.check()
+        heart.hand_back()  # already given: nothing more to do
+    with db.transaction() as session:
+        again = claim_step(session, claim.analysis_id, Stage.EXTRACT, owner="boot-2")
+        with pytest.raises(Fenced):
+            steps.finish(session, claim)
+    assert again.attempt == claim.attempt == 1
+
+
+def test_asked_to_let_go_the_thread_hands_back_also_what_comes_late(claim: steps.Claim) -> None:
+    beaten = Beaten()
+    beaten.heart.start()
+    assert beaten.announced.wait(30)
+    beaten.heart.let_go()
+    with beaten.heart.hold(claim) as hold:
+        assert hold.lost.wait(30)
+    beaten.heart.stop()
+    beaten.heart.join(30)
+    with db.read() as session:
+        assert session.get_one(Step, claim.step_id).status == "pending"
+
+
+def test_nothing_stops_the_heart(claim: steps.Claim) -> None:
+    config = settings().steps.model_copy(update={"heartbeat": settings().steps.heartbeat / 200})
+    tries: list[None] = []
+    again = threading.Event()
+
+    def announce() -> None:
+        tries.append(None)
+        if len(tries) > 1:
+            again.set()
+        raise OSError("the model folder is unreadable")
+
+    heart = Heart("boot-1", config, announce=announce)
+    heart.start()
+    assert again.wait(30)
+    assert heart.is_alive()
+    heart.stop()
+    heart.join(30)
+    assert claim

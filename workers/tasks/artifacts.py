@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 from pathlib import Path
 from uuid import UUID
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from core import steps
 from core.evidence import SOUND_RATE, Manifest
 from core.storage import Storage
+from workers.workspace import private_folder
 
 #: Bytes before the samples in a wave file with one `fmt ` and one `data` chunk, as extraction writes it.
 WAVE_HEADER = 44
@@ -26,13 +26,16 @@ def scratch_prefix(analysis_id: UUID) -> str:
 
 
 def scratch(claim: steps.Claim) -> str:
-    """The folder of one extraction attempt: a fenced attempt cannot overwrite its successor's."""
-    return f"{scratch_prefix(claim.analysis_id)}{claim.attempt}/"
+    """The folder of one extraction: a fenced one cannot overwrite its successor's.
+
+    The attempt alone would not do: a step that was handed back has the same one again.
+    """
+    return f"{scratch_prefix(claim.analysis_id)}{claim.attempt}-{claim.owner}/"
 
 
 def pictures(claim: steps.Claim) -> str:
     """Thumbnails, which are kept with the report."""
-    return f"analyses/{claim.analysis_id}/pictures-{claim.attempt}/"
+    return f"analyses/{claim.analysis_id}/pictures-{claim.attempt}-{claim.owner}/"
 
 
 def publish(storage: Storage, claim: steps.Claim, folder: Path, manifest: Manifest) -> dict[str, str]:
@@ -57,8 +60,8 @@ def manifest_of(storage: Storage, prefix: str) -> Manifest:
 
 def crops_of(storage: Storage, prefix: str, name: str) -> npt.NDArray[np.uint8]:
     """The crops of a shard: N x 256 x 256 x 3, uint8, RGB."""
-    with tempfile.TemporaryDirectory(prefix="deepdefend-") as folder:
-        path = Path(folder) / "crops.npy"
+    with private_folder() as folder:
+        path = folder / "crops.npy"
         storage.download_file(prefix + name, path)
         crops: npt.NDArray[np.uint8] = np.load(path, allow_pickle=False)
     return crops

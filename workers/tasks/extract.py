@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from core import analyses, results
 from core.config import settings
 from core.db import read, transaction
@@ -16,6 +13,7 @@ from workers.base import run_step
 from workers.heart import Hold
 from workers.media.extract import extract
 from workers.tasks import artifacts
+from workers.workspace import private_folder
 
 
 @app.task(name=Task.EXTRACT.value)  # type: ignore[untyped-decorator]  # Celery ships no types
@@ -30,8 +28,7 @@ def extract_media(hold: Hold) -> None:
     with read() as session:
         analysis = analyses.load(session, claim.analysis_id)
         key, options = analysis.media.object_key, Options.model_validate(analysis.options)
-    with tempfile.TemporaryDirectory(prefix="deepdefend-", dir=settings().temp_dir) as name:
-        folder = Path(name)
+    with private_folder() as folder:
         source, work = folder / "source", folder / "work"
         work.mkdir(mode=0o700)
         storage().download_file(key, source)
