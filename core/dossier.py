@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from core import analyses, models, steps
 from core.domain import Frozen, Modality, Options, Stage, StepStatus
@@ -48,7 +48,10 @@ def compile_dossier(session: Session, analysis_id: UUID) -> Dossier:
 
 def _intervals(session: Session, analysis_id: UUID) -> tuple[IntervalEvidence, ...]:
     rows = session.scalars(
-        select(Interval).where(Interval.analysis_id == analysis_id).order_by(Interval.index)
+        select(Interval)
+        .where(Interval.analysis_id == analysis_id)
+        .order_by(Interval.index)
+        .options(defer(Interval.frames))  # most of the row, and nothing that is judged
     )
     return tuple(
         IntervalEvidence(

@@ -7,7 +7,6 @@ import binascii
 import hashlib
 import hmac
 import json
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -107,12 +106,12 @@ def interval_page(
 
 def spans(session: Session, analysis_id: UUID, first: int, last: int) -> list[Span]:
     """The timeline from interval `first` to `last`, both included."""
-    rows = session.scalars(
-        select(Interval)
+    rows = session.execute(
+        select(Interval.index, Interval.start, Interval.end)
         .where(Interval.analysis_id == analysis_id, Interval.index.between(first, last))
         .order_by(Interval.index)
     )
-    return [Span(index=row.index, start=row.start, end=row.end) for row in rows]
+    return [Span(index=index, start=start, end=end) for index, start, end in rows.all()]
 
 
 def stages(session: Session, analysis_id: UUID) -> list[StageProgress]:
@@ -158,19 +157,17 @@ def stats(session: Session, owner: str) -> dict[str, Any]:
     }
 
 
-def _counts(session: Session, column: Any, condition: ColumnElement[bool]) -> dict[str, int]:
+def _counts(session: Session, column: Any, condition: ColumnElement[bool]) -> dict[Any, int]:
     """How many analyses there are of each value of a column."""
     rows = session.execute(select(column, func.count()).where(condition).group_by(column)).all()
     return {value: count for value, count in rows}  # noqa: C416 - dict() of a Result reads it as a mapping
 
 
 def _confidence(session: Session, owner: str) -> dict[str, Any]:
-    values = session.scalars(
-        select(Analysis.confidence).where(Analysis.owner == owner, Analysis.confidence.is_not(None))
-    ).all()
-    bins = Counter(min(int(value // 10), 9) for value in values if value is not None)
+    known = (Analysis.owner == owner) & Analysis.confidence.is_not(None)
+    bins = _counts(session, func.least(func.floor(Analysis.confidence / 10), 9), known)
     return {
-        "mean": sum(value for value in values if value is not None) / len(values) if values else None,
+        "mean": session.scalar(select(func.avg(Analysis.confidence)).where(known)),
         "histogram": [{"from": 10 * n, "to": 10 * (n + 1), "count": bins.get(n, 0)} for n in range(10)],
     }
 
