@@ -98,6 +98,7 @@ class Reason(StrEnum):
     NO_DETECTOR_WEIGHTS = "no_detector_weights"
     DETECTOR_FAILED = "detector_failed"
     DECODE_ERROR = "decode_error"
+    NO_NEW_FRAME = "no_new_frame"  #: a picture held still from before: nothing new to look at
     CUT_SHORT = "cut_short"  #: the file ends before its header says it does
     WORKER_LOST = "worker_lost"
     LOW_COVERAGE = "low_coverage"  #: too little face or speech time was scored to say REAL

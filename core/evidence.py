@@ -6,6 +6,7 @@ interval rows. Both are validated on reading: the decoder handles hostile bytes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -124,6 +125,23 @@ class Manifest(Frozen):
     sound_file: str | None = None  #: `sound.wav`
     frame_thumbnails: dict[int, str] = {}  #: interval index -> JPEG of its middle frame
     sandbox: str = "none"  #: level the decoder ran under: bubblewrap or rlimits
+
+    def unseen(self, frames: Sequence[Frame]) -> Reason:
+        """Why an interval with these sampled frames has no face to score.
+
+        The commonest reason of its faces, or what befell its frames.
+        """
+        if self.facts.video is None:
+            return Reason.NO_VIDEO_STREAM
+        if not frames:
+            return self._frameless(self.facts.video)
+        reasons = [face.reason for frame in frames for face in frame.faces if face.reason is not None]
+        return max(sorted(set(reasons)), key=reasons.count) if reasons else Reason.NO_FACE
+
+    def _frameless(self, video: VideoFacts) -> Reason:
+        if self.facts.cut_short:
+            return Reason.CUT_SHORT
+        return Reason.DECODE_ERROR if video.decode_errors else Reason.NO_NEW_FRAME
 
 
 class DetectorIdentity(Frozen):

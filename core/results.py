@@ -63,23 +63,13 @@ def _write_timeline(session: Session, analysis_id: UUID, manifest: Manifest) -> 
             start=span.start,
             end=span.end,
             video_reason=(
-                Reason.NOT_ANALYZED if span.index in owed_to_video else _unseen(manifest, frames[span.index])
+                Reason.NOT_ANALYZED if span.index in owed_to_video else manifest.unseen(frames[span.index])
             ).value,
             audio_reason=(Reason.NOT_ANALYZED if manifest.sound_file else Reason.NO_AUDIO_STREAM).value,
             frames=[frame.model_dump(mode="json") for frame in frames[span.index]],
         )
         for span in manifest.spans
     )
-
-
-def _unseen(manifest: Manifest, frames: Sequence[Frame]) -> Reason:
-    """Why an interval has no crop to score."""
-    if manifest.facts.video is None:
-        return Reason.NO_VIDEO_STREAM
-    if not frames:
-        return Reason.CUT_SHORT if manifest.facts.cut_short else Reason.DECODE_ERROR
-    reasons = [face.reason for frame in frames for face in frame.faces if face.reason is not None]
-    return max(set(reasons), key=reasons.count) if reasons else Reason.NO_FACE
 
 
 def _write_tracks(

@@ -25,6 +25,7 @@ _WORDS: Final[dict[Reason, str]] = {
     Reason.NO_DETECTOR_WEIGHTS: "this server holds no weights for a detector",
     Reason.DETECTOR_FAILED: "the detector failed",
     Reason.DECODE_ERROR: "parts of the file could not be decoded",
+    Reason.NO_NEW_FRAME: "the picture stands still and no new frame begins",
     Reason.CUT_SHORT: "the file ends before its header says it does",
     Reason.WORKER_LOST: "the worker that should have scored it was lost",
     Reason.LOW_COVERAGE: "too little of it was scored to say more",

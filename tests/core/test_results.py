@@ -17,6 +17,7 @@ from core.evidence import AudioFinding, FaceScore, Frame, RegionEffect, VideoFin
 from core.models import Analysis, Interval, Track
 from core.report import Report
 from tests.core.factories import (
+    VIDEO,
     build_manifest,
     build_report,
     claim_step,
@@ -76,10 +77,21 @@ def test_the_commonest_reason_of_unscorable_faces_is_the_intervals(session: Sess
     assert rows(session, analysis)[0].video_reason == small.value
 
 
-@pytest.mark.parametrize(("cut", "reason"), [("yes", Reason.CUT_SHORT), ("", Reason.DECODE_ERROR)])
-def test_an_interval_without_frames_was_lost_in_decoding(session: Session, cut: str, reason: Reason) -> None:
+@pytest.mark.parametrize(
+    ("cut", "errors", "reason"),
+    [
+        (True, 0, Reason.CUT_SHORT),
+        (True, 3, Reason.CUT_SHORT),
+        (False, 3, Reason.DECODE_ERROR),
+        (False, 0, Reason.NO_NEW_FRAME),
+    ],
+)
+def test_an_interval_without_frames_says_what_became_of_them(
+    session: Session, cut: bool, errors: int, reason: Reason
+) -> None:
     manifest = build_manifest(4.0, faces=False)
-    facts = manifest.facts.model_copy(update={"cut_short": bool(cut)})
+    video = VIDEO.model_copy(update={"decode_errors": errors})
+    facts = manifest.facts.model_copy(update={"cut_short": cut, "video": video})
     analysis = create_analysis(session)
     extract(session, analysis, manifest.model_copy(update={"frames": manifest.frames[:1], "facts": facts}))
     assert [row.video_reason for row in rows(session, analysis)] == [Reason.NO_FACE.value, reason.value]

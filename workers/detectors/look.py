@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from core.domain import Reason, Region
+from core.domain import Region
 from core.evidence import CropShard, FaceScore, Frame, Manifest, RegionEffect, VideoFinding
 from workers.detectors import regions
 from workers.detectors.base import Crops, FrameDetector, Scores
@@ -59,7 +59,7 @@ def look(
     findings = [
         _finding(index, seen[index], scores, detector.identity.id)
         if seen[index]
-        else VideoFinding(index=index, score=None, reason=unseen(manifest, frames[index]))
+        else VideoFinding(index=index, score=None, reason=manifest.unseen(frames[index]))
         for index in shard.intervals
     ]
     effects = _explain(findings, seen, crops, scores, detector, checkpoint)
@@ -69,16 +69,6 @@ def look(
         else finding
         for finding in findings
     )
-
-
-def unseen(manifest: Manifest, frames: Sequence[Frame]) -> Reason:
-    """Why an interval has no face to score: the commonest reason of its faces, or what befell its frames."""
-    if manifest.facts.video is None:
-        return Reason.NO_VIDEO_STREAM
-    if not frames:
-        return Reason.CUT_SHORT if manifest.facts.cut_short else Reason.DECODE_ERROR
-    reasons = [face.reason for frame in frames for face in frame.faces if face.reason is not None]
-    return max(sorted(set(reasons)), key=reasons.count) if reasons else Reason.NO_FACE
 
 
 def effect(region: Region, drops: Sequence[float], control: float) -> RegionEffect | None:

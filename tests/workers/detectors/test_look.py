@@ -136,7 +136,7 @@ def test_faces_of_another_shard_are_not_looked_at(tmp_path: Path) -> None:
             ],
             Reason.BLURRED,
         ),
-        ([], Reason.DECODE_ERROR),
+        ([], Reason.NO_NEW_FRAME),
     ],
 )
 def test_an_interval_without_a_scorable_face_has_a_reason_and_no_score(
