@@ -34,9 +34,11 @@ def load(modality: Modality, settings: ModelSettings, *, allow_test: bool = Fals
     """
     kind, wish = _chosen(modality, settings, allow_test=allow_test)
     try:
-        return kind(kind.locate(wish), wish)
+        detector = kind(kind.locate(wish), wish)
+        detector.probe()
     except DetectorUnavailable as error:
         raise _with_mend(error, wish) from error
+    return detector
 
 
 def status(settings: ModelSettings, modality: Modality, *, allow_test: bool = False) -> dict[str, Any]:

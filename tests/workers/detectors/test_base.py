@@ -148,8 +148,18 @@ def test_a_detector_that_takes_padding_hears_neighbours_in_length_together(tmp_p
     assert detector.batches == [(2, 2000), (2, 4000)]
 
 
-def test_no_windows_give_no_scores(tmp_path: Path) -> None:
-    assert Mean.make(tmp_path / "x").scores([]).shape == (0,)
+def test_a_batch_of_sound_is_bounded_by_its_samples(tmp_path: Path) -> None:
+    detector = Mean.make(tmp_path / "x", batch_size=64)
+    minute = [window(0.1 * n, 60 * 16000) for n in range(3)]
+    assert detector.scores([*minute, *[window(0.5, 32000)] * 20]).shape == (23,)
+    assert sorted(detector.batches) == [(1, 60 * 16000)] * 3 + [(6, 32000), (7, 32000), (7, 32000)]
+
+
+@pytest.mark.parametrize("padding", [True, False])
+def test_no_windows_give_no_scores(tmp_path: Path, *, padding: bool) -> None:
+    detector = Mean.make(tmp_path / "x")
+    detector.takes_padding = padding
+    assert detector.scores([]).shape == (0,)
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,20 @@ def test_a_config_without_sense_has_a_code(tmp_path: Path, modality: str, change
     assert code_of(folder, modality) in {"checkpoint_damaged", "checkpoint_incomplete"}
 
 
+@pytest.mark.parametrize("modality", ["video", "audio"])
+def test_weights_that_give_no_number_are_refused_on_loading(tmp_path: Path, modality: str) -> None:
+    folder = MAKERS[modality](tmp_path / "x")
+    tensors = load_file(folder / store.WEIGHTS)
+    tensors["classifier.weight"][:] = float("nan")
+    save_file(tensors, folder / store.WEIGHTS)
+    assert code_of(folder, modality) == "checkpoint_damaged"
+
+
+def test_a_picture_size_that_the_model_does_not_take_is_refused_on_loading(tmp_path: Path) -> None:
+    folder = make_image_checkpoint(tmp_path / "x", preprocessor={"size": {"height": 64, "width": 64}})
+    assert code_of(folder, "video") == "checkpoint_damaged"
+
+
 def test_no_code_of_a_checkpoint_runs(tmp_path: Path) -> None:
     folder = make_image_checkpoint(tmp_path / "x")
     marker = tmp_path / "ran"
@@ -266,6 +280,19 @@ def test_bfloat16_stays_near_float32(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for one, other in zip(full, half, strict=True):
         np.testing.assert_allclose(one, other, atol=0.05)
         assert not np.array_equal(one, other)
+
+
+def test_samples_are_heard_exactly_also_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A whisper beside a loud tone is below eight bits; the first layer must still be given it."""
+    monkeypatch.setattr(hardware, "choose_dtype", lambda _: torch.bfloat16)
+    detector = load(make_audio_checkpoint(tmp_path / "x"), "audio")
+    given: list[torch.Tensor] = []
+    first, second = detector.model.base_model.feature_extractor.conv_layers[:2]
+    first.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    second.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    detector.scores(voices(16000))
+    assert [one.dtype for one in given] == [torch.float32, torch.bfloat16]
+    assert len(np.unique(given[0].numpy())) > 10_000  # eight bits would leave a few hundred steps
 
 
 def test_loading_leaves_the_verbosity_of_transformers_as_it_was(tmp_path: Path) -> None:
