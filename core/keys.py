@@ -134,7 +134,9 @@ def _checksum(body: str) -> str:
 def _parse(presented: str) -> tuple[str, str]:
     parts = presented.split("_")
     lengths = (2, PREFIX_LENGTH, SECRET_LENGTH + CHECKSUM_LENGTH)
-    shaped = tuple(map(len, parts)) == lengths and parts[0] == "dd" and presented.isascii()
+    shaped = (
+        tuple(map(len, parts)) == lengths and parts[0] == "dd" and set(parts[1] + parts[2]) <= set(ALPHABET)
+    )
     if not shaped or _checksum(parts[1] + parts[2][:SECRET_LENGTH]) != parts[2][SECRET_LENGTH:]:
         raise Unauthorized
     return parts[1], parts[2][:SECRET_LENGTH]

@@ -70,6 +70,13 @@ def test_no_text_is_a_key(presented: str) -> None:
         keys._parse(presented)
 
 
+def test_a_nul_with_the_right_checksum_is_no_key(session: Session) -> None:
+    body = "\0" * (keys.PREFIX_LENGTH + keys.SECRET_LENGTH)
+    prefix, secret = body[: keys.PREFIX_LENGTH], body[keys.PREFIX_LENGTH :]
+    with pytest.raises(Unauthorized):
+        keys.authenticate(session, f"dd_{prefix}_{secret}{keys._checksum(body)}")
+
+
 def test_a_revoked_key_is_dead_at_once_and_stays_listed(session: Session) -> None:
     row, presented = keys.create(session, name="n")
     revoked = keys.revoke(session, row.prefix)
