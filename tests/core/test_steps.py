@@ -174,6 +174,17 @@ def test_an_outage_is_tried_again_until_the_attempts_are_used_up(session: Sessio
     assert (row.status, row.reason) == ("failed", "storage_unavailable")
 
 
+def test_a_long_outage_is_waited_for_longer(session: Session) -> None:
+    analysis = create_analysis(session)
+    pause = CONFIG.republish_after.total_seconds() + 1
+    for waits in (1, 8):
+        steps.retry_later(session, claim_step(session, analysis.id, Stage.EXTRACT), "away", CONFIG)
+        for _ in range(waits):
+            assert steps.owed(session, CONFIG) == []
+            age(session, pause)
+        assert len(steps.owed(session, CONFIG)) == 1
+
+
 def test_what_was_never_published_is_owed(session: Session) -> None:
     analysis = create_analysis(session)
     owed = steps.owed(session, CONFIG)
