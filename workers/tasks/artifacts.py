@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -10,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from core import steps
-from core.evidence import SOUND_RATE, Manifest
+from core.evidence import SOUND_RATE, CropShard, Frame, Manifest
 from core.storage import Storage
 from workers.workspace import private_folder
 
 #: Bytes before the samples in a wave file with one `fmt ` and one `data` chunk, as extraction writes it.
 WAVE_HEADER = 44
 SAMPLE_BYTES = 2
-MANIFEST = "manifest.json"
 
 
 def scratch_prefix(analysis_id: UUID) -> str:
@@ -47,15 +48,32 @@ def publish(storage: Storage, claim: steps.Claim, folder: Path, manifest: Manife
     thumbnails = {name: pictures(claim) + name for name in [*tracks, *manifest.frame_thumbnails.values()]}
     for name, key in thumbnails.items():
         storage.upload_file(folder / name, key, content_type="image/jpeg")
-    storage.upload_file(
-        folder / "manifest.json", scratch(claim) + "manifest.json", content_type="application/json"
-    )
+    seen: dict[int, list[Frame]] = defaultdict(list)
+    for frame in manifest.frames:
+        seen[frame.interval].append(frame)
+    for crops in manifest.crop_shards:
+        part = _part(manifest, crops, [frame for index in crops.intervals for frame in seen[index]])
+        upload = storage.open_upload(_manifest_key(scratch(claim), crops.shard))
+        upload.write(part.model_dump_json().encode())
+        upload.complete()
     return thumbnails
 
 
-def manifest_of(storage: Storage, prefix: str) -> Manifest:
-    """The manifest below `prefix`. Raises NotFound."""
-    return Manifest.model_validate_json(storage.read(prefix + MANIFEST))
+def _part(manifest: Manifest, crops: CropShard, frames: Sequence[Frame]) -> Manifest:
+    """What one shard needs: a whole manifest may have 13 MB, and there may be 180 shards."""
+    kept = {"frames": tuple(frames), "crop_shards": (crops,)}
+    return manifest.model_copy(
+        update=kept | {"spans": (), "tracks": (), "sound_shards": (), "frame_thumbnails": {}}
+    )
+
+
+def _manifest_key(prefix: str, shard: int) -> str:
+    return f"{prefix}manifest-{shard}.json"
+
+
+def manifest_of(storage: Storage, prefix: str, shard: int) -> Manifest:
+    """What the manifest says of a shard. Raises NotFound."""
+    return Manifest.model_validate_json(storage.read(_manifest_key(prefix, shard)))
 
 
 def crops_of(storage: Storage, prefix: str, name: str) -> npt.NDArray[np.uint8]:

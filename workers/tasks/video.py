@@ -34,7 +34,7 @@ def score_faces(hold: Hold) -> None:
     detector = cast("FrameDetector", this_process().detector(Modality.VIDEO))
     prefix = hold.claim.payload["scratch"]
     shard = CropShard.model_validate(hold.claim.payload["crops"])
-    manifest = artifacts.manifest_of(storage(), prefix)
+    manifest = artifacts.manifest_of(storage(), prefix, shard.shard)
     crops = artifacts.crops_of(storage(), prefix, shard.file)
     started = time.perf_counter()
     findings = look(manifest, shard, crops, detector, checkpoint=hold.check)

@@ -20,6 +20,7 @@ from core.models import Analysis, Interval, Track
 from core.storage import storage
 from tests.checkpoints import make_audio_checkpoint, make_image_checkpoint
 from tests.conftest import point_settings
+from tests.core.factories import build_manifest
 from tests.workers.tasks.conftest import SAMPLES, Submit, hold, stages_of
 from workers.process import this_process
 from workers.tasks import artifacts
@@ -180,11 +181,23 @@ def test_crops_reach_the_detector_without_loss(submit: Submit) -> None:
     claim = hold(identity, Stage.EXTRACT)
     extract_media(claim)
     prefix = artifacts.scratch(claim.claim)
-    manifest = artifacts.manifest_of(storage(), prefix)
+    manifest = artifacts.manifest_of(storage(), prefix, 0)
     crops = artifacts.crops_of(storage(), prefix, manifest.crop_shards[0].file)
     assert crops.dtype == np.uint8
     assert crops.shape == (20, CROP_SIDE, CROP_SIDE, 3)
     assert crops.std() > 20  # a picture, not a constant
+
+
+def test_a_shard_brings_only_its_own_part_of_the_manifest(submit: Submit, tmp_path: Path) -> None:
+    identity = submit(CLIP)
+    claim = hold(identity, Stage.EXTRACT).claim
+    manifest = build_manifest(shards=2, sound=False)
+    for name in ("crops-0.npy", "crops-1.npy", "track-0.jpg", "frame-0.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    artifacts.publish(storage(), claim, tmp_path, manifest)
+    parts = [artifacts.manifest_of(storage(), artifacts.scratch(claim), shard) for shard in (0, 1)]
+    assert [[frame.interval for frame in part.frames] for part in parts] == [[0, 1], [2, 3]]
+    assert parts[0].facts == manifest.facts
 
 
 def test_sound_is_read_by_the_second(submit: Submit) -> None:
