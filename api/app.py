@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging as standard_logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,11 +17,12 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from api import openapi
-from api.dependencies import BEARER
+from api.dependencies import BEARER, once
 from api.errors import respond
-from api.middleware import Authentication, Envelope, Linger
+from api.middleware import Authentication, Envelope, Head, Linger
 from api.routes import analyses, detectors, health, pages, stats
 from api.upload import STORAGE_THREADS
 from core import db, logging
@@ -28,6 +30,8 @@ from core.config import settings
 
 #: Looks of `/readyz` that may be in flight, hung ones included: nothing else waits for them.
 PROBE_THREADS = 9
+#: Methods that routes of an API may have.
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Api(FastAPI):
@@ -53,10 +57,10 @@ def create_app() -> FastAPI:
     app.state.upload_threads = CapacityLimiter(STORAGE_THREADS)
     app.state.probe_threads = CapacityLimiter(PROBE_THREADS)
     for keyed in (analyses.router, stats.router, detectors.router):
-        app.include_router(keyed, dependencies=[Depends(BEARER)])
+        app.include_router(keyed, dependencies=[Depends(BEARER), Depends(once)])
     for public in (health.router, pages.router):
         app.include_router(public)
-    for middleware in (Authentication, Envelope, Linger):  # the last added is the outermost
+    for middleware in (Head, Authentication, Envelope, Linger):  # the last added is the outermost
         app.add_middleware(middleware)
     return app
 
@@ -71,7 +75,20 @@ def _version() -> str:
 
 async def _problem(request: Request, error: Exception) -> Response:
     """Without these two handlers FastAPI would answer in its own words before `Envelope` sees it."""
+    if isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        error.headers = {"Allow": _allowed(request)}
     return respond(request.scope, error)
+
+
+def _allowed(request: Request) -> str:
+    """Every method of this address; Starlette names only those of the first route that has it."""
+    allowed = {
+        method
+        for method in METHODS
+        for route in request.app.routes
+        if route.matches({**request.scope, "method": method})[0] is Match.FULL
+    }
+    return ", ".join(sorted(allowed | ({"HEAD"} if "GET" in allowed else set())))
 
 
 @asynccontextmanager

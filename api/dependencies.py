@@ -9,6 +9,8 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from api.errors import MissingScope
+from api.multipart import ECHOED
+from core.errors import InvalidOption
 from core.keys import Caller, Scope
 
 #: For the OpenAPI document only: `api.middleware.Authentication` has checked the key long before.
@@ -27,6 +29,15 @@ def scoped(scope: Scope) -> Callable[[Request], Caller]:
         return found
 
     return caller
+
+
+def once(request: Request) -> None:
+    """A dependency that refuses a parameter sent twice; else the last one would silently win."""
+    seen: set[str] = set()
+    for name, _ in request.query_params.multi_items():
+        if name in seen:
+            raise InvalidOption("a parameter is given twice", code="duplicate_parameter", field=name[:ECHOED])
+        seen.add(name)
 
 
 Reader = Annotated[Caller, Depends(scoped(Scope.ANALYSES_READ))]

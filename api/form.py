@@ -20,6 +20,8 @@ FIELD_BOUNDS: Final[dict[str, int]] = {
     "metadata": 16 * 1024,
 }
 METADATA_DEPTH = 8
+#: A double has as many before its point; Python refuses to read 4300.
+MAX_DIGITS = 309
 #: What common file systems take as one name.
 MAX_FILENAME = 255
 
@@ -42,7 +44,7 @@ def metadata_of(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        found = json.loads(text, parse_constant=_refuse)
+        found = json.loads(text, parse_constant=_refuse, parse_int=_whole)
         _check(found, METADATA_DEPTH)
     except (ValueError, RecursionError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
@@ -54,6 +56,12 @@ def metadata_of(text: str | None) -> dict[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError("it has a number that is too large")
+    return int(digits)
 
 
 def _check(value: Any, depth: int) -> None:

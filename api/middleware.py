@@ -1,6 +1,6 @@
 """What surrounds every request: its id, its log line, its headers, its caller, and its orderly end.
 
-Plain ASGI, outermost first: `Linger`, `Envelope`, `Authentication`. They see the headers before
+Plain ASGI, outermost first: `Linger`, `Envelope`, `Authentication`, `Head`. They see the headers before
 anybody reads the body, which a FastAPI dependency does not (forms are parsed before dependencies).
 """
 
@@ -173,6 +173,22 @@ class Authentication:
                 await respond(scope, error)(scope, receive, send)
                 return
             scope["state"]["caller"] = caller
+        await self._app(scope, receive, send)
+
+
+class Head:
+    """HEAD is GET without a body (RFC 9110, section 9.3.2), but FastAPI's routes answer it with 405.
+
+    The scope is copied: the server keeps the real method and sends no body.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from core.domain import (
     AnalysisStatus,
@@ -218,13 +218,24 @@ class IntervalQuery(Strict):
     limit: int = Field(default=100, ge=1, le=500)
 
 
+def _in_utc(moment: datetime) -> datetime:
+    """PostgreSQL takes no offset beyond 16 hours, RFC 3339 takes up to 24. Raises ValueError."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("it lies outside the years 1 to 9999") from error
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
 class AnalysisQuery(Strict):
     """Which analyses, and which page of them."""
 
     status: AnalysisStatus | None = None
     verdict: Verdict | None = None
-    created_after: AwareDatetime | None = Field(default=None, description="At or after; with a time zone.")
-    created_before: AwareDatetime | None = Field(default=None, description="Before; with a time zone.")
+    created_after: Moment | None = Field(default=None, description="At or after; with a time zone.")
+    created_before: Moment | None = Field(default=None, description="Before; with a time zone.")
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="Of the file.")
     cursor: str | None = Field(default=None, max_length=MAX_CURSOR, description="`next_cursor` of a page.")
     limit: int = Field(default=50, ge=1, le=200)

@@ -275,12 +275,22 @@ def test_a_wrong_filter_is_a_422(http: httpx2.Client, params: dict[str, str]) ->
 
 @pytest.mark.parametrize(
     "moment",
-    ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1970-01-01T00:00:00Z", "1e10", "-1", "9e99"],
-)
+    ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59-23:59",
+     "0001-01-01T00:00:00+23:59", "2026-01-01T00:00:00-16:00", "1970-01-01T00:00:00Z", "1e10", "-1", "9e99"],
+)  # fmt: skip
 def test_a_far_moment_is_no_fault_of_the_server(http: httpx2.Client, alice: Caller, moment: str) -> None:
     accepted(alice)
     for name in ("created_after", "created_before"):
         assert http.get(URL, params={name: moment}).status_code in {200, 422}
+
+
+@pytest.mark.parametrize("path", [URL, "{analysis}/intervals"])
+def test_a_parameter_that_comes_twice_is_refused(http: httpx2.Client, alice: Caller, path: str) -> None:
+    """Taking one of them silently would answer another question than the one that was asked."""
+    url = path.format(analysis=f"{URL}/{accepted(alice)}")
+    response = http.get(url, params=[("limit", "1"), ("limit", "2")])
+    assert (response.status_code, response.json()["code"]) == (422, "duplicate_parameter")
+    assert response.json()["field"] == "limit"
 
 
 def test_stats_count_the_owners_own(address: tuple[str, int], http: httpx2.Client, alice: Caller) -> None:

@@ -107,9 +107,26 @@ def test_an_unknown_address_is_a_404_problem(http: httpx2.Client, path: str) -> 
 
 
 def test_a_wrong_method_is_a_405_problem_that_names_the_right_ones(http: httpx2.Client) -> None:
-    response = http.delete("/v1/analyses")
-    assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
-    assert set(response.headers["allow"].split(", ")) <= {"GET", "POST"}
+    for method in ("DELETE", "PUT", "OPTIONS", "BREW"):
+        response = http.request(method, "/v1/analyses")
+        assert (response.status_code, response.json()["code"]) == (405, "method_not_allowed")
+        assert response.headers["allow"] == "GET, HEAD, POST"
+    assert http.post("/healthz").headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/healthz", "/readyz", "/metrics", "/v1/stats", "/v1/analyses", "/no"]
+)
+def test_head_has_the_headers_of_get_and_no_body(http: httpx2.Client, path: str) -> None:
+    """RFC 9110 section 9.3.2; uptime probes and link checkers ask this way."""
+    head, get = http.head(path), http.get(path)
+    assert (head.status_code, head.headers["content-type"]) == (get.status_code, get.headers["content-type"])
+    assert head.content == b""
+
+
+def test_head_needs_the_key_that_get_needs(http: httpx2.Client) -> None:
+    response = http.head("/v1/stats", headers={"Authorization": "Bearer no"})
+    assert (response.status_code, response.content) == (401, b"")
 
 
 def test_a_wrong_parameter_is_named_and_not_repeated(http: httpx2.Client) -> None:

@@ -55,6 +55,12 @@ def test_metadata_that_cannot_be_kept_is_refused(sent: str) -> None:
     assert caught.value.code == "invalid_metadata"
 
 
+def test_a_number_that_is_too_long_is_told_in_our_own_words() -> None:
+    with pytest.raises(InvalidOption, match="it has a number that is too large"):
+        metadata_of('{"a": ' + "9" * 5000 + "}")
+    assert metadata_of('{"a": -' + "9" * 300 + "}") == {"a": -int("9" * 300)}
+
+
 def test_no_metadata_is_an_empty_object() -> None:
     assert metadata_of(None) == {}
 
