@@ -13,6 +13,8 @@ from cli.stack import StackError
 
 GB = 1_000_000_000
 MIN_FREE_BYTES = 1 * GB  # below this PostgreSQL and SeaweedFS begin to refuse writes soon
+#: Before the first start: weights put in by hand, logs of a server, what a new volume has.
+MAY_BE_THERE = frozenset({"models", "logs", "lost+found"})
 
 
 def default_folder() -> Path:
@@ -56,6 +58,7 @@ class Folder:
         """Make the directory ours until the returned file is closed. Raises StackError, one line each."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._must_be_ours()
             lock = (self.path / "lock").open("a+")
         except OSError as error:
             raise StackError(f"cannot write to {self.path}: {error.strerror}") from None
@@ -75,6 +78,16 @@ class Folder:
             lock.close()
             raise
         return lock
+
+    def _must_be_ours(self) -> None:
+        """Refuse a folder of something else: we would empty its `tmp` and write among its files."""
+        if (self.path / "lock").is_file():
+            return
+        foreign = {entry.name for entry in self.path.iterdir()} - MAY_BE_THERE
+        if foreign:
+            raise StackError(
+                f"{self.path} holds other things ({min(foreign)!r}, say); name an empty or a new directory"
+            )
 
     def _prepare(self) -> None:
         free = shutil.disk_usage(self.path).free

@@ -59,6 +59,8 @@ class Stack:
 
         Raises StackError when it cannot start; nothing is left running in any case.
         """
+        if self.choice.port == self.choice.flower_port:
+            raise StackError(f"--port and --flower-port are both {self.choice.port}; they must differ")
         ports.must_be_free(self.choice.port, self.choice.host, "--port")
         ports.must_be_free(self.choice.flower_port, FLOWER_HOST, "--flower-port")
         with (

@@ -104,6 +104,14 @@ def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
             assert not refused.stdout
 
 
+def test_one_port_for_both_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    refused = run("up", "--data-dir", str(data), "--port", "18997", "--flower-port", "18997")
+    assert refused.returncode == 1
+    assert refused.stderr == "deepdefend: --port and --flower-port are both 18997; they must differ\n"
+    assert not data.exists()
+
+
 def test_an_unwritable_directory_is_one_clear_line() -> None:
     refused = run("up", "--data-dir", "/proc/deepdefend", "--port", "18996", "--flower-port", "18995")
     assert refused.returncode == 1

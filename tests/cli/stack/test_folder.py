@@ -43,6 +43,25 @@ def test_temporary_files_of_a_killed_run_are_removed_and_the_rest_is_kept(tmp_pa
         assert not place.running.exists()
 
 
+def test_a_folder_of_something_else_is_refused_and_stays_as_it_was(tmp_path: Path) -> None:
+    """`--data-dir ~` must not empty `~/tmp`."""
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp" / "precious").write_text("x")
+    (tmp_path / "notes.txt").write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(StackError, match="holds other things"):
+        Folder(tmp_path).open()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_weights_and_a_fresh_volume_may_be_there_first(tmp_path: Path) -> None:
+    for name in ("models", "lost+found"):
+        (tmp_path / name).mkdir()
+    with Folder(tmp_path).open():
+        (tmp_path / "notes.txt").write_text("it is ours now")
+    Folder(tmp_path).open().close()
+
+
 def test_a_second_user_is_told_who_has_it(tmp_path: Path) -> None:
     with Folder(tmp_path).open():
         with pytest.raises(StackError) as error:
