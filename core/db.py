@@ -32,6 +32,11 @@ def engine() -> Engine:
         connect_args={
             "application_name": "deepdefend",
             "connect_timeout": 5,
+            # A peer that vanished without a word is noticed within a minute, not after two hours.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60_000,
             "target_session_attrs": "read-write",
             "options": "-c statement_timeout=60000 -c idle_in_transaction_session_timeout=120000",
         },

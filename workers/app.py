@@ -58,7 +58,6 @@ def configuration(config: Settings) -> dict[str, object]:
         "redis_retry_on_timeout": False,
         "worker_pool_start_method": "spawn",  # CUDA and threads do not survive a fork
         "worker_proc_alive_timeout": 120,  # a child imports torch and loads weights first
-        "worker_soft_shutdown_timeout": 10,
         "worker_hijack_root_logger": False,
         "include": [f"workers.tasks.{name}" for name in ("extract", "video", "audio", "fuse")],
         "imports": ["workers.process"],

@@ -23,6 +23,17 @@ from core.errors import MediaError
 from core.evidence import CROP_SIDE, SOUND_RATE, CropShard, Manifest
 
 MANIFEST: Final = "manifest.json"
+#: What reading files made by a hostile child may raise.
+BROKEN: Final = (
+    ValidationError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RecursionError,
+    OverflowError,
+    OSError,
+    wave.Error,
+)
 #: 45 000 faces of 600 bytes, and room.
 _MANIFEST_BYTES: Final = 128 * 1024 * 1024
 #: A 640-pixel JPEG of pure noise at quality 85 stays below this.
@@ -49,7 +60,7 @@ def read_manifest(work: Path, *, options: Options, max_seconds: float) -> Manife
         _check_frames(manifest)
         _check_names(manifest)
         _check_files(work, manifest)
-    except (ValidationError, ValueError, KeyError, EOFError, RecursionError, OSError, wave.Error) as error:
+    except BROKEN as error:
         raise MediaError("The decoder's result does not hold.", code="decoder_crashed") from error
     return manifest
 

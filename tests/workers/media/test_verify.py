@@ -90,6 +90,7 @@ LIES = {
     "no sound shard": set_at("sound_shards", []),
     "an unknown field": set_at("verdict", "REAL"),
     "a huge number": set_at("frames.0.faces.0.sharpness", float("inf")),
+    "a number beyond floats": set_at("frames.0.time", 10**400),
     "no number": set_at("frames.0.faces.0.brightness", float("nan")),
     "an interval in two shards": set_at("crop_shards.0.intervals", [0, 0, 1, 2, 3]),
 }
