@@ -20,6 +20,7 @@ VERDICTS: Final = {
     "INCONCLUSIVE": ("bold yellow", "the evidence does not allow a verdict"),
 }
 DIGEST_LENGTH = 19  # `sha256:` and 12 digits tell checkpoints apart
+FACES = 5  # more do not help a reader; the JSON has all
 MB = 1_000_000
 Lines = Iterator[Text]
 
@@ -34,6 +35,7 @@ def render_report(envelope: Envelope, console: Console, intervals: Sequence[dict
         chart(console, intervals, marks),
         _suspicious(report),
         _reasons(report),
+        _faces(report),
         _signals(report),
         _provenance(report),
         _analysis(report),
@@ -154,6 +156,22 @@ def _reasons(report: Any) -> Lines:
         yield Text(f"  {plain(text)}{where} [{code(reason.get('reason'))}]", style=style)
         if word(reason.get("mend")):
             yield Text(f"    mend it with: {plain(reason.get('mend'))}", style="bold")
+
+
+def _faces(report: Any) -> Lines:
+    """Every face that was followed, scored or not; the longest seen first, at most FACES of them."""
+    tracks = sorted(
+        objects(at(report, "tracks")), key=lambda track: number(track.get("frames")) or 0, reverse=True
+    )
+    if tracks:
+        yield Text("Faces", style="bold")
+    for track in tracks[:FACES]:
+        start, end = number(track.get("start")) or 0, number(track.get("end")) or 0
+        seen = f"seen in {number(track.get('frames')) or 0:.0f} sampled frames"
+        score = _figure(number(track.get("score")))
+        yield Text(f"  {number(track.get('id')) or 0:.0f}: {start:.1f}-{end:.1f} s, {seen}, score {score}")
+    if len(tracks) > FACES:
+        yield Text(f"  and {len(tracks) - FACES} more")
 
 
 def _signals(report: Any) -> Lines:

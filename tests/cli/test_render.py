@@ -191,6 +191,18 @@ class TestContent:
         assert "monotone_voice: 0.6123 st, bound 1, at 4.0-6.0 s, 4 intervals" in text
         assert "no face is visible. (1 interval) [no_face]" in text
 
+    def test_faces_are_shown_scored_or_not_the_longest_seen_first(self) -> None:
+        whole, rows = analysis([0.1] * 4, [0.1] * 4)
+        seen = [{"id": n, "start": 0.0, "end": 2.0 * n, "frames": n, "score": None} for n in range(1, 8)]
+        seen[2]["score"] = 0.25
+        whole["report"]["tracks"] = seen
+        text = shown(whole, rows)
+        assert "7: 0.0-14.0 s, seen in 7 sampled frames, score not measured" in text
+        assert "3: 0.0-6.0 s, seen in 3 sampled frames, score 0.250" in text
+        assert text.index("7: 0.0") < text.index("3: 0.0")
+        assert "and 2 more" in text
+        assert "Faces" not in shown(*CLEAN)
+
     def test_a_reason_comes_with_the_command_that_mends_it(self) -> None:
         text = shown(*NOTHING)
         assert "No part of the file could be scored." in text
