@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from cli.bars import MODALITIES, NAMES, Marks, chart
@@ -55,8 +54,9 @@ def _print(console: Console, line: Text) -> None:
     """
     line.plain = fitting(console, harmless(line.plain))
     indent = len(line.plain) - len(line.plain.lstrip(" "))
-    line.overflow = "fold"
-    console.print(Padding(line[indent:], (0, 0, 0, indent), expand=False), highlight=False)
+    for row in line[indent:].wrap(console, max(console.width - indent, 1), overflow="fold"):
+        row.rstrip()  # rich fills wrapped lines with blanks, which are in the way of copy and diff
+        console.print(Text(" " * indent).append_text(row), highlight=False, soft_wrap=True)
 
 
 def _marks(report: Any) -> dict[str, Marks]:
@@ -181,7 +181,7 @@ def _signals(report: Any) -> Lines:
         yield Text("Sound signals (they inform; the verdict does not rest on them)", style="bold")
     for signal in found:
         value, threshold = number(signal.get("value")), number(signal.get("threshold"))
-        measured = "" if value is None else f" {value:.4g} {plain(signal.get('unit') or '', 20)}"
+        measured = "" if value is None else f" {value:.4g} {plain(signal.get('unit') or '', 40)}"
         bound = "" if threshold is None else f", bound {threshold:.4g}"
         count = number(signal.get("intervals")) or 0
         place = plain(signal.get("interval"), 24)

@@ -36,6 +36,7 @@ from core.fusion.inputs import IntervalEvidence
 from core.fusion.narrators.narration import Narration
 from core.fusion.verdict import judge
 from tests.cli.conftest import envelope
+from workers.detectors.signals.bounds import BOUNDS
 
 MARKS = Marks(0.5, 0.6)
 FACTS = MediaFacts(
@@ -190,6 +191,16 @@ class TestContent:
         assert "4.0-6.0 s  picture 0.950 (eyes)  sound not measured (monotone_voice)" in text
         assert "monotone_voice: 0.6123 st, bound 1, at 4.0-6.0 s, 4 intervals" in text
         assert "no face is visible. (1 interval) [no_face]" in text
+
+    @pytest.mark.parametrize("unit", sorted({bound.unit for bound in BOUNDS}))
+    def test_every_unit_that_we_measure_in_is_shown_whole(self, unit: str) -> None:
+        whole, rows = analysis([0.1] * 4, [0.1] * 4)
+        whole["report"]["signals"] = [FLAT.model_dump(mode="json") | {"unit": unit}]
+        assert f"0.6123 {unit}, bound 1" in shown(whole, rows, width=200)
+
+    def test_no_line_ends_in_blanks(self) -> None:
+        for width in (40, 80):
+            assert [line for line in shown(*FAKE, width=width).splitlines() if line != line.rstrip()] == []
 
     def test_faces_are_shown_scored_or_not_the_longest_seen_first(self) -> None:
         whole, rows = analysis([0.1] * 4, [0.1] * 4)
