@@ -87,9 +87,24 @@ def _shared(runs: Runs) -> list[str]:
         naive = seconds(runs["naive"], theirs)
         cells = [_cell(naive, seconds(runs[name], ours)) for name in others]
         lines.append(f"| {work} | {naive:.1f} | " + " | ".join(cells) + " |")
+    if "functions" in runs:
+        lines += ["", _floor(runs)]
     if "stack" in runs:
         lines += ["", "Stages of the stack overlap and share the cores, so they do not add up to its total."]
     return lines
+
+
+def _floor(runs: Runs) -> str:
+    """What is left to gain outside of the models."""
+    models = seconds(runs["functions"], {"look", "listen"})
+    whole = middle(one.total for one in runs["functions"])
+    naive = middle(one.total for one in runs["naive"])
+    if not models or not whole:
+        return ""
+    return (
+        f"The models take {models / whole:.0%} of the functions' time: were everything else free, "
+        f"it would be {naive / models:.1f} times."
+    )
 
 
 def _cell(naive: float, ours: float) -> str:
@@ -114,7 +129,7 @@ def _notes(runs: Runs) -> Iterator[str]:
         notes = ", ".join(f"{key} {value}" for key, value in outcomes[-1].notes.items())
         if notes:
             yield f"- {name}: {notes}"
-        if outcomes[-1].peak_mb:
+        if name != "stack":  # whose work is done by other processes
             yield f"- {name}: peak memory of its process {max(one.peak_mb for one in outcomes):.0f} MB"
 
 
