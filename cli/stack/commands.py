@@ -27,7 +27,8 @@ def api(host: str, port: int) -> tuple[str, ...]:
     """uvicorn; proxy headers are trusted from the loopback address only, its default."""
     where = ("--host", host, "--port", str(port))
     quiet = ("--no-access-log", "--no-server-header")
-    return (*PYTHON, "uvicorn", "api.app:app", *where, *quiet, "--timeout-graceful-shutdown", str(API_GRACE))
+    wire = ("--http", "api.protocol:ProblemProtocol", "--timeout-graceful-shutdown", str(API_GRACE))
+    return (*PYTHON, "uvicorn", "api.app:app", *where, *quiet, *wire)
 
 
 def worker(queues: Sequence[Queue], concurrency: int | None = None) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from typing import Any, Self
 import uvicorn
 
 from api.app import create_app
+from api.protocol import ProblemProtocol
 
 BOUNDARY = "boundary-of-the-tests"
 
@@ -21,7 +22,13 @@ def serving(**options: Any) -> Iterator[tuple[str, int]]:
     """A uvicorn in a thread on a free port; gives its address once it accepts connections."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        create_app(), lifespan="off", log_config=None, access_log=False, ws="none", **options
+        create_app(),
+        http=ProblemProtocol,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        ws="none",
+        **options,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

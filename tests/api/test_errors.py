@@ -184,13 +184,26 @@ def by_path(logs: list[Any]) -> dict[str, Any]:
     return {line["path"]: line for line in list(logs) if line.get("action") == "request"}
 
 
-def test_broken_http_does_not_stop_the_server(address: tuple[str, int], http: httpx2.Client) -> None:
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01 this is not HTTP\r\n\r\n",
+        b"POST /v1/analyses HTTP/1.1\r\nHost: test\r\nContent-Length: soon\r\n\r\n",
+        b"POST /v1/analyses HTTP/1.1\r\nHost: test\r\nContent-Length: -1\r\n\r\n",
+        b"POST /v1/analyses HTTP/1.1\r\nHost: test\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        b"GET /\x00 HTTP/1.1\r\nHost: test\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_gets_a_problem_and_does_not_stop_the_server(
+    address: tuple[str, int], http: httpx2.Client, request_bytes: bytes
+) -> None:
     with Raw(address) as raw:
-        raw.socket.sendall(b"\x16\x03\x01 this is not HTTP\r\n\r\n")
-        assert raw.file.readline().split()[1] == b"400"
-    with Raw(address) as raw:
-        raw.head("Content-Length: soon")
-        assert raw.file.readline().split()[1] == b"400"
+        raw.send(request_bytes)
+        status, headers, problem = raw.answer()
+        assert (status, problem["status"], problem["code"]) == (400, 400, "malformed_http")
+        assert headers["content-type"] == "application/problem+json"
+        assert raw.closed()
     assert http.get("/healthz").status_code == 200
 
 
