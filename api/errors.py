@@ -29,6 +29,7 @@ from core import logging
 from core.errors import (
     DeepDefendError,
     Forbidden,
+    IdempotencyInProgress,
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
@@ -133,6 +134,8 @@ def _headers_of(error: DeepDefendError) -> dict[str, str]:
     challenge = getattr(error, "challenge", None)
     if challenge:
         return {"WWW-Authenticate": challenge}
+    if isinstance(error, IdempotencyInProgress):
+        return {"Retry-After": str(error.extra["retry_after"])}
     if error.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
         return {"Retry-After": str(OUTAGE_RETRY_AFTER)}
     return {}

@@ -11,6 +11,7 @@ from api.errors import PROBLEM_JSON
 from api.form import FIELD_BOUNDS
 from api.schemas import Problem
 from core.domain import Options
+from core.idempotency import PATTERN
 from core.report import Report
 
 DESCRIPTION: Final = """\
@@ -21,24 +22,30 @@ Send a file to `POST /v1/analyses`, follow `Location` until `status` is `complet
 Errors are `application/problem+json` with a stable `code`.
 """
 PROBLEMS: Final[dict[int, str]] = {
-    400: "The request is malformed: `invalid_cursor`, `malformed_upload`.",
+    400: "The request is malformed: `invalid_cursor`, `malformed_upload`, `invalid_idempotency_key`.",
     401: "No valid API key: `unauthorized`.",
     403: "The key lacks the scope: `forbidden`.",
     404: "There is no such thing, or it is not yours: `not_found`.",
     408: "The sender went silent: `upload_stalled`.",
+    409: "It is not in a state that allows this: `conflict`, `idempotency_in_progress`.",
     413: "Too large: `file_too_large`, `body_too_large`.",
     415: "Not a multipart form: `unsupported_media_type`.",
-    422: "A parameter or field is wrong: `invalid_parameter`, `invalid_option`, `unknown_field`, …",
+    422: "A parameter or field is wrong: `invalid_parameter`, `invalid_option`, `idempotency_mismatch`, …",
     500: "A fault of the server: `internal_error`.",
     503: "A part of the server is away: `database_unavailable`, `storage_unavailable`.",
 }
 RETRY_AFTER: Final = {"schema": {"type": "integer"}, "description": "Seconds."}
+REPLAYED: Final = {
+    "schema": {"type": "string", "enum": ["true"]},
+    "description": "The answer is that of the first request with this Idempotency-Key.",
+}
 ETAG: Final = {"schema": {"type": "string"}, "description": "Version, for If-None-Match."}
 
 CHALLENGE: Final = {"schema": {"type": "string"}, "description": "How to authenticate (RFC 6750)."}
 PROBLEM_HEADERS: Final[dict[int, dict[str, Any]]] = {
     401: {"headers": {"WWW-Authenticate": CHALLENGE}},
     403: {"headers": {"WWW-Authenticate": CHALLENGE}},
+    409: {"headers": {"Retry-After": RETRY_AFTER}},
     503: {"headers": {"Retry-After": RETRY_AFTER}},
 }
 
@@ -51,8 +58,23 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def submission_form() -> dict[str, Any]:
-    """`openapi_extra=` of the upload: FastAPI must not parse that body, so it cannot describe it."""
+#: Not a parameter of the route: FastAPI would answer a malformed key with 422, and take one of two.
+IDEMPOTENCY_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "pattern": PATTERN},
+    "description": (
+        "A quoted string (RFC 8941; bare too) of 1 to 255 visible ASCII characters, new for each wish. "
+        "The same key and payload give the first answer again, another payload 422, and while the first "
+        "request is running 409. Only accepted requests are kept, for 24 hours unless the server is set "
+        "otherwise."
+    ),
+}
+
+
+def submission() -> dict[str, Any]:
+    """`openapi_extra=` of the upload: FastAPI must not parse that request, so it cannot describe it."""
     options = Options.model_json_schema()["properties"]
     properties = {
         "file": {
@@ -69,7 +91,10 @@ def submission_form() -> dict[str, Any]:
         },
     }
     schema = {"type": "object", "required": ["file"], "additionalProperties": False, "properties": properties}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+    return {
+        "parameters": [IDEMPOTENCY_KEY],
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}},
+    }
 
 
 def document(app: FastAPI) -> dict[str, Any]:

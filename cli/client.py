@@ -205,7 +205,7 @@ class Client:
         except (httpx2.TransportError, httpx2.DecodingError) as lost:
             return NoServer(self.url, lost)
         self._met = True
-        if response.status_code in TRY_AGAIN:
+        if response.status_code in TRY_AGAIN or _in_progress(response):
             return Refused.read(response)
         if response.has_redirect_location:
             raise NotOurs(f"{self.url} sends elsewhere; give the address of the API itself")
@@ -222,6 +222,11 @@ class Client:
         ):
             raise NotOurs(f"{self.url} answers, but it is not a DeepDefend API")
         return found
+
+
+def _in_progress(response: httpx2.Response) -> bool:
+    """Whether a lost try of this same upload still holds its Idempotency-Key."""
+    return response.is_error and Refused.read(response).code == "idempotency_in_progress"
 
 
 class _Upload(io.FileIO):

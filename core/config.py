@@ -109,6 +109,8 @@ class Settings(BaseSettings):
     # The variable that Google's own tools read, as in the product's first description.
     google_api_key: SecretStr | None = Field(default=None, validation_alias="GOOGLE_API_KEY")
     deadline: timedelta = timedelta(hours=6)  # an analysis that is not done by then has failed
+    idempotency_ttl: timedelta = timedelta(hours=24)  # a client's night of retries; then its key is new again
+    idempotency_lease: timedelta = timedelta(seconds=30)  # a killed upload's key is free again within this
     allow_test_detectors: bool = False  # scores of test checkpoints mean nothing
     require_sandbox: bool = False  # True: refuse to decode with rlimits alone
     temp_dir: Path | None = None  # private decode folders; None: the system's

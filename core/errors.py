@@ -2,13 +2,16 @@
 
 DeepDefendError
 ├── InvalidRequest (400)
+│   ├── IdempotencyMismatch (422)
 │   ├── InvalidCursor
+│   ├── InvalidIdempotencyKey
 │   ├── InvalidOption (422)
 │   └── MalformedUpload
 ├── Unauthorized (401)
 ├── Forbidden (403)
 ├── NotFound (404)
 ├── Conflict (409)
+│   └── IdempotencyInProgress
 ├── PayloadTooLarge (413)
 ├── UnsupportedMedia (415)
 ├── TooManyRequests (429)
@@ -69,6 +72,19 @@ class InvalidOption(InvalidRequest):
     code = "invalid_option"
 
 
+class InvalidIdempotencyKey(InvalidRequest):
+    """`Idempotency-Key` is one quoted string of 1 to 255 visible ASCII characters."""
+
+    code = "invalid_idempotency_key"
+
+
+class IdempotencyMismatch(InvalidRequest):
+    """This Idempotency-Key was used for another request; a new request needs a new key."""
+
+    status_code = 422
+    code = "idempotency_mismatch"
+
+
 class MalformedUpload(InvalidRequest):
     """The multipart body is broken."""
 
@@ -101,6 +117,15 @@ class Conflict(DeepDefendError):
 
     status_code = 409
     code = "conflict"
+
+
+class IdempotencyInProgress(Conflict):
+    """The first request with this Idempotency-Key is still running; send it again later."""
+
+    code = "idempotency_in_progress"
+
+    def __init__(self, *, retry_after: int = 1) -> None:
+        super().__init__(retry_after=retry_after)  # seconds
 
 
 class PayloadTooLarge(DeepDefendError):

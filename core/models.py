@@ -173,6 +173,43 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class IdempotencyKey(Base):
+    """A request that may be repeated: who works on it, or what it was answered."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (
+        UniqueConstraint("owner", "key"),
+        CheckConstraint("state IN ('running', 'stored')", name="state"),
+        CheckConstraint(
+            "(state = 'running') = (holder IS NOT NULL)"
+            " AND (state = 'running') = (lease_expires IS NOT NULL)",
+            name="held",
+        ),
+        CheckConstraint(
+            "(state = 'stored') = (fingerprint IS NOT NULL) AND (state = 'stored') = (status IS NOT NULL)"
+            " AND (state = 'stored') = (headers IS NOT NULL) AND (state = 'stored') = (body IS NOT NULL)",
+            name="answered",
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    owner: Mapped[str]
+    key: Mapped[str]
+    state: Mapped[str]  #: core.idempotency.State
+    holder: Mapped[str | None]  #: random per request
+    lease_expires: Mapped[datetime | None]
+    fingerprint: Mapped[str | None]  #: hex SHA-256 of what was asked
+    status: Mapped[int | None]
+    headers: Mapped[dict[str, Any] | None]
+    body: Mapped[dict[str, Any] | None]
+    #: An erased analysis takes its answer along.
+    analysis_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("analyses.id", ondelete="CASCADE"), index=True
+    )
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class WorkerProcess(Base):
     """One live worker process and what it has loaded; pruned when it stops beating."""
 

@@ -22,7 +22,7 @@ from sqlalchemy import select as sql_select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from core import analyses, db, fleet, logging, steps
+from core import analyses, db, fleet, idempotency, logging, steps
 from core.config import settings
 from core.db import read, transaction
 from core.domain import BRANCHES, Stage, StepStatus
@@ -48,6 +48,7 @@ def sweep() -> None:
         for analysis_id in steps.requeue_expired(session, settings().steps):
             log.warning("a worker was lost", action="lease_expired", analysis_id=str(analysis_id))
         fleet.prune(session)
+        idempotency.prune(session)
     with read() as session:
         stuck = analyses.stuck(session)
     _end(stuck)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response, status
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse
 
-from api import envelopes, upload
+from api import envelopes, idempotency, upload
 from api.dependencies import Reader, Writer
-from api.openapi import ETAG, RETRY_AFTER, problems, submission_form
+from api.openapi import ETAG, REPLAYED, RETRY_AFTER, problems, submission
 from api.schemas import Analysis, AnalysisQuery, Interval, IntervalQuery, Page, Summary
 from core import analyses, listing, logging
 from core.config import settings
 from core.db import read, transaction
 from core.errors import StorageError
+from core.idempotency import Answer, settle
 from core.keys import Caller
 from core.listing import Filters
 from core.storage import storage
@@ -31,21 +34,35 @@ LOCATION = {"schema": {"type": "string"}, "description": "Path of the analysis."
     status_code=status.HTTP_202_ACCEPTED,
     response_model=Analysis,
     responses={
-        202: {"headers": {"Location": LOCATION, "Retry-After": RETRY_AFTER, "ETag": ETAG}},
-        **problems(400, 401, 403, 408, 413, 415, 422),
+        202: {
+            "headers": {
+                "Location": LOCATION,
+                "Retry-After": RETRY_AFTER,
+                "ETag": ETAG,
+                idempotency.REPLAYED: REPLAYED,
+            }
+        },
+        **problems(400, 401, 403, 408, 409, 413, 415, 422),
     },
-    openapi_extra=submission_form(),
+    openapi_extra=submission(),
 )
-async def submit_analysis(request: Request, response: Response, caller: Writer) -> Analysis:
-    """Send a file. The answer comes when it is stored and the work is owed, not when it is done."""
-    submitted = await upload.receive(request, settings().limits, storage, request.app.state.upload_threads)
-    envelope, headers = await run_in_threadpool(_accept, caller, submitted)
-    response.headers.update(headers)
-    return envelope
+async def submit_analysis(request: Request, caller: Writer) -> Response:
+    """Send a file. The answer comes when it is stored and the work is owed, not when it is done.
+
+    With an `Idempotency-Key`, sending it again gives the first answer and never a second analysis.
+    """
+    async with idempotency.held(request, caller) as held:
+        threads = request.app.state.upload_threads
+        submitted = await upload.receive(request, settings().limits, storage, threads)
+        answer = await run_in_threadpool(_accept, caller, submitted, held)
+    return JSONResponse(answer.body, answer.status, answer.headers)
 
 
-def _accept(caller: Caller, submitted: upload.Submitted) -> tuple[Analysis, dict[str, str]]:
+def _accept(caller: Caller, submitted: upload.Submitted, held: idempotency.Held | None) -> Answer:
     """Owe the work in one transaction, then drop the bytes if the owner had them already."""
+    if held is not None and held.answered:
+        _discard(submitted.upload.object_key)
+        return idempotency.replay(held.claim, submitted)
     committing = False
     try:
         with transaction() as session:
@@ -57,7 +74,15 @@ def _accept(caller: Caller, submitted: upload.Submitted) -> tuple[Analysis, dict
                 metadata=submitted.metadata,
             )
             row = accepted.analysis
-            stages = listing.stages(session, row.id)
+            answer = _answer(row, listing.stages(session, row.id))
+            if held is not None:
+                settle(
+                    session,
+                    held.claim,
+                    payload=idempotency.fingerprint(submitted),
+                    answer=answer,
+                    analysis_id=row.id,
+                )
             committing = True
     except BaseException:
         # A commit that failed may have happened: those bytes may be owned, so they stay.
@@ -66,7 +91,15 @@ def _accept(caller: Caller, submitted: upload.Submitted) -> tuple[Analysis, dict
         raise
     if accepted.surplus_key is not None:
         _discard(accepted.surplus_key)
-    return envelopes.analysis(row, stages), _headers(row) | {"Location": envelopes.location(row)}
+    return answer
+
+
+def _answer(row: Any, stages: Sequence[listing.StageProgress]) -> Answer:
+    return Answer(
+        status=status.HTTP_202_ACCEPTED,
+        headers=_headers(row) | {"Location": envelopes.location(row)},
+        body=envelopes.analysis(row, stages).model_dump(mode="json", by_alias=True),
+    )
 
 
 def _discard(key: str) -> None:

@@ -107,6 +107,11 @@ class Bucket:
         found = self._client.list_multipart_uploads(Bucket=self._name)
         return [item["Key"] for item in found.get("Uploads", ())]
 
+    def abort_unfinished(self) -> None:
+        """End what a killed server left."""
+        for item in self._client.list_multipart_uploads(Bucket=self._name).get("Uploads", ()):
+            self._client.abort_multipart_upload(Bucket=self._name, Key=item["Key"], UploadId=item["UploadId"])
+
     def read(self, key: str) -> bytes:
         """An object."""
         content: bytes = self._client.get_object(Bucket=self._name, Key=key)["Body"].read()

@@ -184,6 +184,17 @@ class TestOutages:
         client.submit(clip)
         assert api.requests[-1].headers["Idempotency-Key"] != first
 
+    def test_a_lost_try_that_the_server_still_works_on_is_waited_for(
+        self, api: ScriptedApi, client: Client, clip: Path, pauses: Pauses
+    ) -> None:
+        held = Answer(409, {"code": "idempotency_in_progress"}, {"Retry-After": "5"})
+        api.answer("POST", "/v1/analyses", held, accepted())
+        assert client.submit(clip)["id"] == "a1"
+        assert pauses == [5]
+        api.answer("POST", "/v1/analyses", Answer(409, {"code": "conflict"}))
+        with pytest.raises(Refused, match="conflict"):
+            client.submit(clip)
+
     def test_the_server_may_ask_for_a_longer_pause(
         self, api: ScriptedApi, client: Client, clip: Path, pauses: Pauses
     ) -> None:
