@@ -3,7 +3,8 @@
 Exit status: 0 REAL, 3 DEEPFAKE, 4 INCONCLUSIVE, 1 for an error (2 is a wrong command line, 130 an
 interruption). For several files the gravest counts, in the order error, DEEPFAKE, INCONCLUSIVE, REAL:
 a script that only asks "may this batch pass?" must not be told of a suspicion when a file was never
-judged. Reports, envelopes and ids go to stdout; progress and everything else to stderr.
+judged. Interrupted while it waits, it has the server cancel what has not ended. Reports, envelopes and
+ids go to stdout; progress and everything else to stderr.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Final
@@ -46,6 +47,8 @@ GRAVITY: Final = (
     Outcome.ERROR,
     Outcome.INTERRUPTED,
 )
+#: It has ended, so that there is nothing to cancel.
+CONFLICT: Final = 409
 #: These answers would be the same for every other file.
 REFUSES_ALL: Final = frozenset({401, 403})
 
@@ -84,6 +87,8 @@ class Run:
     show: Display
     out: Console
     as_json: bool = False
+    #: Accepted, and not known to have ended.
+    open: list[Job] = field(default_factory=list)
 
     def submit(self, files: Sequence[Path], options: Options | None) -> tuple[list[Job], list[Outcome]]:
         """Send all files, so that the workers are busy while we wait for the first one.
@@ -97,6 +102,7 @@ class Run:
             try:
                 with self.show.about(name):
                     jobs.append(Job(name, self.client.submit(path, options, self.show.sent)))
+                self.open.append(jobs[-1])
             except ClientError as error:
                 self.show.say(complaint(error))
                 failed.append(Outcome.ERROR)
@@ -118,24 +124,30 @@ class Run:
         try:
             with self.show.about(job.name):
                 envelope = self.client.wait(job.id, self.show.state)
+            self.open.remove(job)
             self.print_result(job, envelope)
         except ClientError as error:
             self.show.say(f"{complaint(error)} - the analysis is at {self.address(job)}")
             return Outcome.ERROR
         return outcome(envelope)
 
-    def follow_all(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Follow each in turn. Interrupted, say where the rest can be found: it goes on without us."""
-        outcomes: list[Outcome] = []
+    def cancel_open(self) -> None:
+        """Have the server end what nobody waits for any more. A second Ctrl-C leaves at once."""
         try:
-            for job in jobs:
-                outcomes.append(self.follow(job))  # noqa: PERF401 - kept when a later one is interrupted
+            count = f"{len(self.open)} analys{'i' if len(self.open) == 1 else 'e'}s"
+            self.show.say(f"interrupted; canceling {count}, Ctrl-C again leaves at once")
+            while self.open:
+                self._cancel(self.open[0])
+                del self.open[0]
         except KeyboardInterrupt:
-            for job in jobs[len(outcomes) :]:
-                with self.show.about(job.name):
-                    self.show.say(f"not waiting any longer; the analysis goes on at {self.address(job)}")
-            outcomes.append(Outcome.INTERRUPTED)
-        return outcomes
+            self.show.say("left; what was not canceled goes on")
+
+    def _cancel(self, job: Job) -> None:
+        try:
+            self.client.cancel(job.id)
+        except ClientError as error:
+            if not (isinstance(error, Refused) and error.status == CONFLICT):
+                self.show.say(f"not canceled ({error}); {job.name} goes on at {self.address(job)}")
 
     def print_result(self, job: Job, envelope: Envelope) -> None:
         """The envelope on one line, or the report as a table; an analysis without one says why."""
@@ -176,10 +188,19 @@ def complaint(error: ClientError) -> str:
 def analyze_files(
     files: Sequence[Path], run: Run, *, options: Options | None = None, wait: bool = True
 ) -> Outcome:
-    """Send, follow and print; what `deepdefend analyze` does once it knows where to."""
-    jobs, failed = run.submit(files, options)
-    if wait:
-        return gravest([*failed, *run.follow_all(jobs)])
+    """Send, follow and print; what `deepdefend analyze` does once it knows where to.
+
+    Interrupted before the server has accepted anything, or where nobody waits, it raises KeyboardInterrupt.
+    """
+    try:
+        jobs, failed = run.submit(files, options)
+        if wait:
+            return gravest([*failed, *map(run.follow, jobs)])
+    except KeyboardInterrupt:
+        if not wait or not run.open:
+            raise
+        run.cancel_open()
+        return Outcome.INTERRUPTED
     for job in jobs:
         run.announce(job)
     return gravest(failed)
@@ -217,7 +238,7 @@ def analyze(
     """Send files to a server and show the verdicts.
 
     Exit status: 0 REAL, 3 DEEPFAKE, 4 INCONCLUSIVE, 1 error. For several files the gravest of error,
-    DEEPFAKE, INCONCLUSIVE, REAL counts.
+    DEEPFAKE, INCONCLUSIVE, REAL counts. Ctrl-C cancels what has not ended, unless --no-wait: 130.
     """
     options = chosen_options(interval_seconds, frames_per_interval)
     errors = Console(stderr=True)

@@ -45,6 +45,7 @@ LONGEST_PAUSE = 5.0  # an API restart takes a few seconds: a longer pause would 
 POLL_SECONDS = 1.0  # when the server does not say
 POLL_BOUNDS = (0.05, 30.0)  # whatever the server says: neither a busy loop nor a hang
 PATIENCE = 120.0  # seconds of pauses in a row until the server counts as gone
+CANCEL_SECONDS = 10.0  # it is one short transaction
 TIMEOUT = httpx2.Timeout(connect=5, read=120, write=60, pool=5)  # read: S3 takes in a large file
 
 
@@ -159,6 +160,17 @@ class Client:
                     return envelope
             low, high = POLL_BOUNDS
             self._sleep(min(max(retry_after(response, POLL_SECONDS), low), high))
+
+    def cancel(self, analysis_id: str) -> Envelope:
+        """End an analysis without a report. Asked once: whoever cancels does not want to wait.
+
+        Raises Refused with status 409 when it has ended already.
+        """
+        path = f"v1/analyses/{quote(analysis_id, safe='')}/cancel"
+        answer = self._attempt(lambda: self._http.post(path, timeout=CANCEL_SECONDS))
+        if isinstance(answer, ClientError):
+            raise answer
+        return self._envelope(answer)
 
     def intervals(self, analysis_id: str) -> Iterator[dict[str, Any]]:
         """Every interval row in order, a page at a time."""

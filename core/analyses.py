@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Select, and_, cast, func, select, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
@@ -22,9 +23,16 @@ from core.domain import (
     Stage,
     StepStatus,
 )
-from core.errors import DeepDefendError, NotFound
+from core.errors import Conflict, DeepDefendError, NotFound
 from core.keys import Caller
 from core.models import Analysis, Media, Step
+
+#: How long after a cancellation whoever was at work may still write objects: they need 5 s at most.
+SETTLED: Final = timedelta(seconds=30)
+#: Added to the longest life of an analysis when looking for those canceled of late.
+MARGIN: Final = timedelta(hours=6)
+#: In the detail of an extraction: no object but the media is left of its analysis.
+CLEARED: Final = "cleared"
 
 
 class StoredUpload(Frozen):
@@ -146,6 +154,58 @@ def touch(session: Session, analysis_id: UUID) -> None:
 def fail(session: Session, analysis_id: UUID, error: DeepDefendError) -> bool:
     """End an analysis that can have no report; the problem document says why."""
     return transition(session, analysis_id, AnalysisStatus.FAILED, error=error.problem())
+
+
+def cancel(session: Session, owner: str, analysis_id: UUID) -> Analysis:
+    """End the owner's analysis without a report; once canceled, canceling again changes nothing.
+
+    Raises NotFound, and Conflict when it ended otherwise. Whoever works on it is fenced with the
+    commit, and sees so within seconds: `workers.heart`.
+    """
+    row = find(session, owner, analysis_id)
+    transition(session, analysis_id, AnalysisStatus.CANCELED)
+    session.refresh(row)
+    if row.status != AnalysisStatus.CANCELED:
+        raise Conflict(f"it has ended already: {row.status}")
+    return row
+
+
+def is_canceled(session: Session, analysis_id: UUID) -> bool:
+    """Whether what is written for it now would be for nobody."""
+    query = select(Analysis.id).where(
+        Analysis.id == analysis_id, Analysis.status == AnalysisStatus.CANCELED.value
+    )
+    return session.scalar(query) is not None
+
+
+def uncleared(session: Session) -> list[UUID]:
+    """Canceled analyses whose objects may still be there and that nobody works on any more."""
+    return list(session.scalars(uncleared_query()))
+
+
+def uncleared_query() -> Select[UUID]:
+    """Ids of them. An id begins with its time, so the primary key bounds what is read to recent rows."""
+    oldest = datetime.now(UTC) - settings().deadline - MARGIN
+    return (
+        select(Analysis.id)
+        .join(Step, and_(Step.analysis_id == Analysis.id, Step.stage == Stage.EXTRACT.value))
+        .where(
+            Analysis.id > UUID(int=int(oldest.timestamp() * 1000) << 80),
+            Analysis.status == AnalysisStatus.CANCELED.value,
+            Analysis.completed_at < func.now() - SETTLED,
+            ~Step.detail.has_key(CLEARED),
+        )
+    )
+
+
+def mark_cleared(session: Session, analysis_id: UUID) -> None:
+    """Its objects are gone: not to be looked for again."""
+    session.execute(
+        update(Step)
+        .where(Step.analysis_id == analysis_id, Step.stage == Stage.EXTRACT.value)
+        .values(detail=Step.detail.concat(cast({CLEARED: True}, JSONB)))
+        .execution_options(synchronize_session=False)
+    )
 
 
 def overdue(session: Session) -> list[UUID]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,8 +47,8 @@ class Storage(Protocol):
         """Copy a local file to `key`."""
         ...
 
-    def download_file(self, key: str, path: Path) -> None:
-        """Copy an object to a local file. Raises NotFound."""
+    def download_file(self, key: str, path: Path, *, checkpoint: Callable[[], None] = lambda: None) -> None:
+        """Copy an object to a local file. Raises NotFound, and what `checkpoint` raises on the way."""
         ...
 
     def read(self, key: str) -> bytes:
@@ -157,10 +157,12 @@ class S3Storage:
                 str(path), self._config.bucket, key, ExtraArgs={"ContentType": content_type}
             )
 
-    def download_file(self, key: str, path: Path) -> None:
-        """Copy an object to a local file."""
+    def download_file(self, key: str, path: Path, *, checkpoint: Callable[[], None] = lambda: None) -> None:
+        """Copy an object to a local file; `checkpoint` is called, from any thread, with each piece."""
         with _translated(f"get {key}"):
-            self._client.download_file(self._config.bucket, key, str(path))
+            self._client.download_file(
+                self._config.bucket, key, str(path), Callback=lambda _bytes: checkpoint()
+            )
 
     def read(self, key: str) -> bytes:
         """The whole object, in memory."""

@@ -16,6 +16,7 @@ from core.config import settings
 from core.db import transaction
 from core.domain import Stage, StepStatus
 from core.errors import DeepDefendError, DetectorUnavailable, Fenced, MediaError, StorageError
+from workers import leftovers
 from workers.heart import Hold
 from workers.process import this_process
 
@@ -43,6 +44,8 @@ def run_step(stage: Stage, analysis_id: str, shard: int, act: Work) -> None:
             return
         with this_process().heart.hold(claim) as hold:
             _guarded(hold, act)
+        if hold.lost.is_set():
+            leftovers.remove_if_canceled(claim.analysis_id)
 
 
 def _claim(stage: Stage, analysis_id: UUID, shard: int) -> steps.Claim | None:
@@ -67,6 +70,7 @@ def _guarded(hold: Hold, act: Work) -> None:
     try:
         act(hold)
     except Fenced:
+        hold.lose()
         log.warning("lease lost, results discarded", action="step_fenced")
     except (MediaError, DetectorUnavailable) as error:
         _close(hold, error)
@@ -108,6 +112,7 @@ def _close(hold: Hold, error: DeepDefendError) -> None:
                 status = StepStatus.SKIPPED if skipped else StepStatus.FAILED
                 steps.finish(session, claim, status=status, reason=error.code, detail=detail)
     except Fenced:
+        hold.lose()
         log.warning("lease lost before the failure was written", action="step_fenced")
     except DBAPIError:
         log.warning("could not close the step", action="step_left_to_lease", exc_info=True)
@@ -119,6 +124,9 @@ def _retry(hold: Hold, reason: str) -> None:
         with transaction() as session:
             analyses.touch(session, hold.claim.analysis_id)
             steps.retry_later(session, hold.claim, reason, settings().steps)
-    except (Fenced, DBAPIError):
-        # The database is away too, or the lease is: the dispatcher finds the step by its lease.
+    except Fenced:
+        hold.lose()
+        log.warning("lease lost before the retry was written", action="step_fenced")
+    except DBAPIError:
+        # The database is away too: the dispatcher finds the step by its lease.
         log.warning("could not hand the step back", action="step_left_to_lease")

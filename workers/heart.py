@@ -1,18 +1,29 @@
-"""One thread a process that says: this process lives, and these steps are still mine."""
+"""One thread a process that says: this process lives, and these steps are still mine.
+
+Between two beats it looks, every two seconds and only while something is held, whether that is still
+so: one read by primary key, which is how a cancellation reaches the work within 5 s. A LISTEN would be
+no cheaper: it takes a connection a process for good, forbids a transaction pooler in between, and loses
+what is told while it connects anew, so that it needs this look as well. A look has no state to lose: a
+database that was restarted just answers the next one.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 from uuid import UUID
 
 from core import analyses, fleet, logging, steps
 from core.config import StepSettings
-from core.db import transaction
+from core.db import read, transaction
 from core.errors import Fenced
 
 log = logging.get(__name__)
+#: Between two looks; with a checkpoint a second in the work, a cancellation takes 3 s and some.
+LOOK_SECONDS: Final = 2.0
 
 
 class Hold:
@@ -42,6 +53,7 @@ class Heart(threading.Thread):
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopped = False
+        self._next_beat = 0.0  # of the monotonic clock: at once
         #: The process was asked to end: it must claim nothing more.
         self.leaving = False
 
@@ -51,30 +63,54 @@ class Heart(threading.Thread):
             try:
                 if self.leaving:
                     self.hand_back()
-                self.beat()
+                self._beat_or_look()
             except Exception:  # whatever it is: a heart that stops would lose every lease from now on
                 log.warning("heartbeat not written", action="beat_failed", exc_info=True)
-            self._wake.wait(self._config.heartbeat.total_seconds())
+            self._wake.wait(self._pause())
             self._wake.clear()
 
-    def beat(self) -> None:
-        """Extend what is held; whatever the database no longer grants is lost."""
+    def _beat_or_look(self) -> None:
+        if time.monotonic() >= self._next_beat:
+            # Before the beat: one that fails is not tried again at once, as ever.
+            self._next_beat = time.monotonic() + self._config.heartbeat.total_seconds()
+            self.beat()
+        else:
+            self.look()
+
+    def _pause(self) -> float:
+        """Until the next beat, or the next look when there is something to look after."""
+        until_beat = max(self._next_beat - time.monotonic(), 0.0)
+        return min(until_beat, LOOK_SECONDS) if self._holds else until_beat
+
+    def look(self) -> None:
+        """Lose what the database no longer grants, without writing anything."""
+        holds = self._held()
+        if holds:
+            with read() as session:
+                self._lose_all_but(steps.held(session, [hold.claim for hold in holds]), holds)
+
+    def _held(self) -> list[Hold]:
         with self._lock:
-            holds = list(self._holds.values())
-        with transaction() as session:
-            held = steps.beat(session, [hold.claim for hold in holds], self._config)
-            known = fleet.beat(session, self._boot_id)
+            return list(self._holds.values())
+
+    def _lose_all_but(self, held: set[UUID], holds: Sequence[Hold]) -> None:
         for hold in holds:
             if hold.claim.step_id not in held:
                 hold.lose()
+
+    def beat(self) -> None:
+        """Extend what is held; whatever the database no longer grants is lost."""
+        holds = self._held()
+        with transaction() as session:
+            held = steps.beat(session, [hold.claim for hold in holds], self._config)
+            known = fleet.beat(session, self._boot_id)
+        self._lose_all_but(held, holds)
         if not known:  # the row was pruned while the database was away
             self._announce()
 
     def hand_back(self) -> None:
         """Give what is held to others at once; whoever works on it is fenced at the next checkpoint."""
-        with self._lock:
-            holds = list(self._holds.values())
-        for hold in holds:
+        for hold in self._held():
             with contextlib.suppress(Fenced), transaction() as session:
                 analyses.touch(session, hold.claim.analysis_id)
                 steps.hand_back(session, hold.claim)
@@ -97,8 +133,7 @@ class Heart(threading.Thread):
         hold = Hold(claim)
         with self._lock:
             self._holds[claim.step_id] = hold
-        if self.leaving:  # asked between the claim and now
-            self._wake.set()
+        self._wake.set()  # look from now on; also hands back when asked between the claim and now
         try:
             yield hold
         finally:

@@ -154,6 +154,21 @@ def get_analysis(
         return envelopes.analysis(row, listing.stages(session, row.id))
 
 
+@router.post(
+    "/{analysis_id}/cancel",
+    responses={200: {"headers": {"ETag": ETAG}}, **problems(401, 403, 404, 409, 422)},
+)
+def cancel_analysis(analysis_id: UUID, caller: Writer, response: Response) -> Analysis:
+    """End an analysis without a report; whoever works on it stops within seconds.
+
+    Canceling it again changes nothing; one that has completed or failed stays as it is: 409.
+    """
+    with transaction() as session:
+        row = analyses.cancel(session, caller.owner, analysis_id)
+        response.headers.update(_headers(row))
+        return envelopes.analysis(row, listing.stages(session, row.id))
+
+
 @router.get("/{analysis_id}/intervals", responses=problems(400, 401, 403, 404, 422))
 def list_intervals(
     analysis_id: UUID, caller: Reader, query: Annotated[IntervalQuery, Query()]

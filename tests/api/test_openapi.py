@@ -40,6 +40,7 @@ def test_every_call_of_this_version_is_there(document: dict[str, Any]) -> None:
         ("post", "/v1/analyses"),
         ("get", "/v1/analyses"),
         ("get", "/v1/analyses/{analysis_id}"),
+        ("post", "/v1/analyses/{analysis_id}/cancel"),
         ("get", "/v1/analyses/{analysis_id}/intervals"),
         ("get", "/v1/stats"),
         ("get", "/v1/detectors"),

@@ -26,6 +26,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     drop: bool = False
     raw: bytes | None = None
+    after: threading.Event | None = None  #: answer only once this is set
 
 
 @dataclass
@@ -124,6 +125,8 @@ class Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         self.api.requests.append(Seen(self.command, self.path, self.headers, body, count))
         answer = self.api.next_answer(self.command, path)
+        if answer.after is not None:
+            assert answer.after.wait(60)
         if answer.drop:
             self.close_connection = True
             return

@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import select
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -290,23 +289,6 @@ class TestTerminal:
         assert status == 0
         assert "\x1b" not in shown
         assert "clip.mp4: send" in shown
-
-    def test_ctrl_c_says_where_the_analysis_goes_on(
-        self, api: ScriptedApi, tmp_path: Path, clip: Path
-    ) -> None:
-        options = ready(api, judged("a1", "REAL"))
-        api.answer("GET", "/v1/analyses/a1", Answer(200, in_stage("video", "running", 1, 3)))
-        command = [sys.executable, "-c", PROGRAM, str(clip), *options]
-        with subprocess.Popen(
-            command, stderr=subprocess.PIPE, text=True, env=environment(tmp_path), bufsize=1
-        ) as process:
-            assert process.stderr is not None
-            assert any("running 1/3" in line for line in iter(process.stderr.readline, ""))
-            process.send_signal(signal.SIGINT)
-            rest = process.stderr.read()
-        assert process.returncode == 130
-        assert f"goes on at {api.url}/v1/analyses/a1" in rest
-        assert "Traceback" not in rest
 
 
 def in_stage(stage: str, status: str, done: int, total: int) -> dict[str, Any]:

@@ -76,6 +76,19 @@ def test_waiting_sees_each_state_once_and_the_end(url: str, key: str, clip: Path
     assert found["error"]["code"] == "undecodable_media"
 
 
+def test_canceling_ends_it_and_what_has_failed_is_refused(url: str, key: str, clip: Path) -> None:
+    with Client(url, key) as client:
+        identity = client.submit(clip)["id"]
+        canceled = client.cancel(identity)
+        assert canceled["status"] == "canceled"
+        assert client.cancel(identity) == client.wait(identity) == canceled
+        failed = client.submit(clip)["id"]
+        end(failed, then=AnalysisStatus.FAILED)
+        with pytest.raises(Refused, match="conflict") as refused:
+            client.cancel(failed)
+    assert refused.value.status == 409
+
+
 def test_intervals_come_over_several_pages(url: str, key: str, clip: Path) -> None:
     with Client(url, key) as client:
         identity = client.submit(clip)["id"]

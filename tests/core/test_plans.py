@@ -25,6 +25,7 @@ def plan(session: Session, query: Select[Any]) -> str:
     [
         (analyses.overdue_query(), "ix_analyses_deadline_active"),
         (analyses.stuck_query(), "ix_analyses_deadline_active"),
+        (analyses.uncleared_query(), "pk_analyses"),
         (steps.expired_query(), "ix_steps_open"),
         (steps.owed_query(settings().steps), "ix_steps_open"),
     ],

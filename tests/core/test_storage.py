@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from core.config import ChecksumMode, S3Settings, settings
-from core.errors import NotFound, StorageError
+from core.errors import Fenced, NotFound, StorageError
 from core.storage import S3Storage, storage
 
 PART = 5 * 1024 * 1024
@@ -68,6 +69,23 @@ def test_files_go_there_and_back(objects: S3Storage, key: str, tmp_path: Path) -
     assert back.read_bytes() == source.read_bytes()
     head = objects._client.head_object(Bucket=settings().s3.bucket, Key=key)
     assert head["ContentType"] == "image/jpeg"
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # boto3 leaves the socket to us
+def test_a_download_stops_at_its_checkpoint(objects: S3Storage, key: str, tmp_path: Path) -> None:
+    source = tmp_path / "there"
+    source.write_bytes(os.urandom(9 * PART))
+    objects.upload_file(source, key)
+
+    def stop() -> None:
+        raise Fenced
+
+    with pytest.raises(Fenced):
+        objects.download_file(key, tmp_path / "back", checkpoint=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"], "nor is a part of it left"
+    gc.collect()  # which closes the socket
 
 
 def test_a_range_is_a_slice(objects: S3Storage, key: str, tmp_path: Path) -> None:

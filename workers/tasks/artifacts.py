@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from core import steps
 from core.evidence import SOUND_RATE, CropShard, Frame, Manifest
 from core.storage import Storage
+from workers import leftovers
 from workers.workspace import private_folder
 
 #: Bytes before the samples in a wave file with one `fmt ` and one `data` chunk, as extraction writes it.
@@ -23,7 +24,7 @@ SAMPLE_BYTES = 2
 
 def scratch_prefix(analysis_id: UUID) -> str:
     """Everything that is not needed once the report is there."""
-    return f"analyses/{analysis_id}/work-"
+    return f"{leftovers.folder(analysis_id)}work-"
 
 
 def scratch(claim: steps.Claim) -> str:
@@ -36,22 +37,35 @@ def scratch(claim: steps.Claim) -> str:
 
 def pictures(claim: steps.Claim) -> str:
     """Thumbnails, which are kept with the report."""
-    return f"analyses/{claim.analysis_id}/pictures-{claim.attempt}-{claim.owner}/"
+    return f"{leftovers.folder(claim.analysis_id)}pictures-{claim.attempt}-{claim.owner}/"
 
 
-def publish(storage: Storage, claim: steps.Claim, folder: Path, manifest: Manifest) -> dict[str, str]:
-    """Upload what extraction wrote; returns object keys of the thumbnails by file name."""
+def publish(
+    storage: Storage,
+    claim: steps.Claim,
+    folder: Path,
+    manifest: Manifest,
+    *,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> dict[str, str]:
+    """Upload what extraction wrote; returns object keys of the thumbnails by file name.
+
+    `checkpoint` is called before each file, and what it raises passes on.
+    """
     arrays = [shard.file for shard in manifest.crop_shards]
     for name in [*arrays, *([manifest.sound_file] if manifest.sound_file else [])]:
+        checkpoint()
         storage.upload_file(folder / name, scratch(claim) + name)
     tracks = [track.thumbnail for track in manifest.tracks if track.thumbnail]
     thumbnails = {name: pictures(claim) + name for name in [*tracks, *manifest.frame_thumbnails.values()]}
     for name, key in thumbnails.items():
+        checkpoint()
         storage.upload_file(folder / name, key, content_type="image/jpeg")
     seen: dict[int, list[Frame]] = defaultdict(list)
     for frame in manifest.frames:
         seen[frame.interval].append(frame)
     for crops in manifest.crop_shards:
+        checkpoint()
         part = _part(manifest, crops, [frame for index in crops.intervals for frame in seen[index]])
         upload = storage.open_upload(_manifest_key(scratch(claim), crops.shard))
         upload.write(part.model_dump_json().encode())

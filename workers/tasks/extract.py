@@ -31,7 +31,7 @@ def extract_media(hold: Hold) -> None:
     with private_folder() as folder:
         source, work = folder / "source", folder / "work"
         work.mkdir(mode=0o700)
-        storage().download_file(key, source)
+        storage().download_file(key, source, checkpoint=hold.check)
         manifest = extract(
             source,
             work,
@@ -41,7 +41,7 @@ def extract_media(hold: Hold) -> None:
             checkpoint=hold.check,
         )
         hold.check()
-        thumbnails = artifacts.publish(storage(), claim, work, manifest)
+        thumbnails = artifacts.publish(storage(), claim, work, manifest, checkpoint=hold.check)
     with transaction() as session:
         results.record_extraction(
             session, claim, manifest, scratch=artifacts.scratch(claim), thumbnails=thumbnails
