@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID
 
 import pytest
@@ -119,3 +120,16 @@ def test_a_worker_asked_to_end_hands_its_step_back_unused(ringing: Celery, tmp_p
 def _version(analysis_id: UUID) -> int:
     with db.read() as session:
         return analyses.load(session, analysis_id).version
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_children_learn_their_queues_and_do_not_spin_unless_a_person_says_so(
+    ringing: Celery, monkeypatch: pytest.MonkeyPatch, chosen: str | None, expected: str
+) -> None:
+    monkeypatch.setenv(process.QUEUES_VARIABLE, "")
+    monkeypatch.setenv("OMP_WAIT_POLICY", chosen or "")
+    if chosen is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    process._remember_queues(instance=SimpleNamespace(app=ringing))
+    assert set(os.environ[process.QUEUES_VARIABLE].split()) == {queue.value for queue in Queue}
+    assert os.environ["OMP_WAIT_POLICY"] == expected
