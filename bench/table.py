@@ -71,8 +71,8 @@ def _totals(runs: Runs) -> list[str]:
     lines = [
         "## End to end",
         "",
-        "| contender | seconds (all runs) | CPU seconds | times faster |",
-        "|---|---|---|---|",
+        "| contender | seconds (all runs) | CPU seconds | times faster | by CPU seconds |",
+        "|---|---|---|---|---|",
     ]
     for name, outcomes in runs.items():
         every = ", ".join(f"{one.total:.1f}" for one in outcomes)

@@ -94,6 +94,9 @@ class TestFigures:
         }
         agreed = {"naive and functions": compare.agreements(runs["naive"][0], runs["functions"][0])}
         page = table.markdown(runs, agreed, {"CPU": "some"})
+        tables = [block.split("\n") for block in page.split("\n\n") if block.startswith("|")]
+        assert tables
+        assert all(len({line.count("|") for line in rows if line}) == 1 for rows in tables)
         assert "| naive | **80.0** (80.0) | 80.0 | 1.0 | 1.0 |" in page
         assert "| functions | **16.0** (16.0) | 16.0 | 5.0 | 5.0 |" in page
         assert "Goal: 5 times, reached." in page
