@@ -27,9 +27,11 @@ from core.errors import Conflict, DeepDefendError, NotFound
 from core.keys import Caller
 from core.models import Analysis, Media, Step
 
-#: How long after a cancellation whoever was at work may still write objects: they need 5 s at most.
+#: Ends that leave nothing to be looked at but the row.
+WITHOUT_REPORT: Final = (AnalysisStatus.CANCELED.value, AnalysisStatus.FAILED.value)
+#: How long after such an end whoever was at work may still write objects: they need 5 s at most.
 SETTLED: Final = timedelta(seconds=30)
-#: Added to the longest life of an analysis when looking for those canceled of late.
+#: Added to the longest life of an analysis when looking for those that ended so of late.
 MARGIN: Final = timedelta(hours=6)
 #: In the detail of an extraction: no object but the media is left of its analysis.
 CLEARED: Final = "cleared"
@@ -170,16 +172,14 @@ def cancel(session: Session, owner: str, analysis_id: UUID) -> Analysis:
     return row
 
 
-def is_canceled(session: Session, analysis_id: UUID) -> bool:
-    """Whether what is written for it now would be for nobody."""
-    query = select(Analysis.id).where(
-        Analysis.id == analysis_id, Analysis.status == AnalysisStatus.CANCELED.value
-    )
+def is_without_report(session: Session, analysis_id: UUID) -> bool:
+    """Whether it ended canceled or failed: what is written for it now would be for nobody."""
+    query = select(Analysis.id).where(Analysis.id == analysis_id, Analysis.status.in_(WITHOUT_REPORT))
     return session.scalar(query) is not None
 
 
 def uncleared(session: Session) -> list[UUID]:
-    """Canceled analyses whose objects may still be there and that nobody works on any more."""
+    """Canceled and failed analyses whose objects may still be there and that nobody works on any more."""
     return list(session.scalars(uncleared_query()))
 
 
@@ -191,7 +191,7 @@ def uncleared_query() -> Select[UUID]:
         .join(Step, and_(Step.analysis_id == Analysis.id, Step.stage == Stage.EXTRACT.value))
         .where(
             Analysis.id > UUID(int=int(oldest.timestamp() * 1000) << 80),
-            Analysis.status == AnalysisStatus.CANCELED.value,
+            Analysis.status.in_(WITHOUT_REPORT),
             Analysis.completed_at < func.now() - SETTLED,
             ~Step.detail.has_key(CLEARED),
         )

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
 from core import analyses, models, steps
-from core.domain import Frozen, Modality, Options, Stage, StepStatus
+from core.domain import Frozen, Modality, Options, Reason, Stage, StepStatus
 from core.evidence import AudioFinding, DetectorIdentity, MediaFacts, Track, VideoFinding
 from core.fusion.inputs import Branch, IntervalEvidence
 from core.models import Interval, Step
@@ -99,6 +99,8 @@ def _branch(step: Step) -> Branch:
         modality=Modality(step.stage),
         status=StepStatus(step.status),
         reason=steps.why_lost(step),
+        # Missing weights have one command for all of them; a refused checkpoint has its own.
+        mend=step.detail.get("mend") if step.reason != Reason.NO_DETECTOR_WEIGHTS.value else None,
         shard=step.shard,
     )
 

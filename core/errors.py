@@ -14,7 +14,6 @@ DeepDefendError
 │   └── IdempotencyInProgress
 ├── PayloadTooLarge (413)
 ├── UnsupportedMedia (415)
-├── TooManyRequests (429)
 ├── Unavailable (503)
 ├── Fenced                 a worker lost its lease; its results are discarded
 ├── MediaError             the file cannot be analysed; carries a stable code
@@ -140,13 +139,6 @@ class UnsupportedMedia(DeepDefendError):
 
     status_code = 415
     code = "unsupported_media_type"
-
-
-class TooManyRequests(DeepDefendError):
-    """The limit of this API key is reached."""
-
-    status_code = 429
-    code = "quota_exceeded"
 
 
 class Unavailable(DeepDefendError):

@@ -45,7 +45,7 @@ def run_step(stage: Stage, analysis_id: str, shard: int, act: Work) -> None:
         with this_process().heart.hold(claim) as hold:
             _guarded(hold, act)
         if hold.lost.is_set():
-            leftovers.remove_if_canceled(claim.analysis_id)
+            leftovers.remove_if_unwanted(claim.analysis_id)
 
 
 def _claim(stage: Stage, analysis_id: UUID, shard: int) -> steps.Claim | None:

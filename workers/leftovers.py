@@ -1,4 +1,4 @@
-"""What an analysis leaves in the storage beside its media, and how that goes when it is canceled.
+"""What an analysis leaves in the storage beside its media, and how that goes when it ends without a report.
 
 Whoever had a step in hand removes it on the way out. The dispatcher does so again a little later, for
 what lay between two steps, for a worker that was killed, and for a storage that was away.
@@ -26,20 +26,20 @@ def folder(analysis_id: UUID) -> str:
     return f"analyses/{analysis_id}/"
 
 
-def remove_if_canceled(analysis_id: UUID) -> None:
+def remove_if_unwanted(analysis_id: UUID) -> None:
     """Remove working files and pictures, unless they may still be wanted. Raises nothing expected."""
     try:
         with read() as session:
-            canceled = analyses.is_canceled(session, analysis_id)
-        if canceled:
+            unwanted = analyses.is_without_report(session, analysis_id)
+        if unwanted:
             storage().delete_prefix(folder(analysis_id))
-            log.info("stopped and cleared away", action="canceled_step_left")
+            log.info("stopped and cleared away", action="step_left")
     except (StorageError, DBAPIError):
         log.warning("objects are left to the dispatcher", action="leftovers_kept", exc_info=True)
 
 
 def sweep() -> None:
-    """Remove what canceled analyses left, and remember that it was done. Raises StorageError."""
+    """Remove what canceled and failed analyses left, and remember that it was done. Raises StorageError."""
     with read() as session:
         found = analyses.uncleared(session)
     for analysis_id in found:

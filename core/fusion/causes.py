@@ -22,7 +22,7 @@ _WORDS: Final[dict[Reason, str]] = {
     Reason.OUT_OF_DOMAIN: "it is unlike anything the detector was made for",
     Reason.SILENCE: "there is silence",
     Reason.NO_SPEECH: "there is sound but no voice",
-    Reason.NO_DETECTOR_WEIGHTS: "this server holds no weights for a detector",
+    Reason.NO_DETECTOR_WEIGHTS: "this server holds no usable weights for a detector",
     Reason.DETECTOR_FAILED: "the detector failed",
     Reason.DECODE_ERROR: "parts of the file could not be decoded",
     Reason.NO_NEW_FRAME: "the picture stands still and no new frame begins",
@@ -46,6 +46,7 @@ class Cause(Frozen):
     modality: Modality | None = None  #: null: the whole file
     intervals: int | None = None  #: how many intervals it left without a score
     decisive: bool = False  #: it is why the verdict is INCONCLUSIVE
+    special_mend: str | None = None  #: replaces the usual command of the reason
 
     @property
     def text(self) -> str:
@@ -62,4 +63,4 @@ class Cause(Frozen):
     @property
     def mend(self) -> str | None:
         """The one command that removes the cause, where there is one."""
-        return _MENDS.get(self.reason)
+        return self.special_mend or _MENDS.get(self.reason)

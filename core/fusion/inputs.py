@@ -88,3 +88,4 @@ class Branch(Frozen):
     status: StepStatus  #: failed or skipped
     reason: Reason
     shard: int = 0
+    mend: str | None = None  #: the command that mends it, where the branch knows a better one than the reason

@@ -162,8 +162,9 @@ def _hindrance(side: ModalityEvidence, thresholds: Thresholds) -> Cause:
 
 def _gaps(side: ModalityEvidence, branches: Sequence[Branch]) -> list[Cause]:
     """Null intervals by reason; a branch that was lost explains the intervals nobody looked at."""
+    mends = {branch.reason: branch.mend for branch in branches}
     gaps = [
-        Cause(reason=reason, modality=side.modality, intervals=count)
+        Cause(reason=reason, modality=side.modality, intervals=count, special_mend=mends.get(reason))
         for reason, count in side.null_reasons.items()
         if not (reason is Reason.NOT_ANALYZED and branches)
     ]

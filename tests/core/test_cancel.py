@@ -119,17 +119,32 @@ def test_a_look_tells_what_is_held_and_extends_nothing(session: Session) -> None
     assert left == [True]
 
 
-def test_only_what_was_canceled_is_cleared_away_and_once(session: Session) -> None:
-    row, fresh, failed = canceled(session), canceled(session), create_analysis(session)
+def test_only_what_ended_without_a_report_is_cleared_away_and_once(session: Session) -> None:
+    row, fresh, failed, living = (
+        canceled(session),
+        canceled(session),
+        create_analysis(session),
+        create_analysis(session),
+    )
     analyses.fail(session, failed.id, DeepDefendError("it broke"))
     for ended in (row, failed):
         settle(session, ended.id)
     assert fresh.completed_at is not None, "somebody may still be at work on it"
-    assert analyses.uncleared(session) == [row.id]
+    assert set(analyses.uncleared(session)) == {row.id, failed.id}
     analyses.mark_cleared(session, row.id)
+    assert analyses.uncleared(session) == [failed.id]
+    assert analyses.is_without_report(session, row.id)
+    assert analyses.is_without_report(session, failed.id)
+    assert not analyses.is_without_report(session, living.id)
+
+
+def test_a_completed_analysis_is_never_cleared_away(session: Session) -> None:
+    row = create_analysis(session)
+    analyses.transition(session, row.id, AnalysisStatus.PROCESSING)
+    analyses.transition(session, row.id, AnalysisStatus.COMPLETED)
+    settle(session, row.id)
     assert analyses.uncleared(session) == []
-    assert analyses.is_canceled(session, row.id)
-    assert not analyses.is_canceled(session, failed.id)
+    assert not analyses.is_without_report(session, row.id)
 
 
 def test_clearing_keeps_what_extraction_said(session: Session) -> None:

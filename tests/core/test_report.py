@@ -163,7 +163,7 @@ def test_reasons_carry_words_and_the_command() -> None:
         "modality": "video",
         "intervals": 2,
         "decisive": False,
-        "text": "Picture: this server holds no weights for a detector.",
+        "text": "Picture: this server holds no usable weights for a detector.",
         "mend": "deepdefend models pull",
     }
 

@@ -214,6 +214,24 @@ def test_a_track_keeps_the_mean_of_its_faces(session: Session) -> None:
     assert session.scalars(select(Track.score)).one() == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize(
+    ("reason", "mend"),
+    [
+        ("ambiguous_labels", "export DEEPDEFEND_MODELS__AUDIO_FAKE_LABEL=<label>"),
+        ("no_detector_weights", "deepdefend models pull"),  # one command for both modalities
+    ],
+)
+def test_the_report_names_the_command_that_really_mends_it(session: Session, reason: str, mend: str) -> None:
+    analysis = create_analysis(session)
+    extract(session, analysis, build_manifest(faces=False))
+    claim = claim_step(session, analysis.id, Stage.AUDIO)
+    findings = [AudioFinding(index=n, score=None, reason=Reason.NO_DETECTOR_WEIGHTS) for n in range(4)]
+    detail = {"mend": "deepdefend models pull audio" if reason == "no_detector_weights" else mend}
+    results.record_findings(session, claim, findings, status=StepStatus.SKIPPED, reason=reason, detail=detail)
+    named = [cause.mend for cause in build_report(session, analysis.id).reasons if cause.mend]
+    assert named == [mend]
+
+
 def test_a_second_extraction_replaces_nothing_twice(session: Session) -> None:
     analysis = create_analysis(session)
     claim_step(session, analysis.id, Stage.EXTRACT)

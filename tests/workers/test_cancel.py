@@ -179,7 +179,7 @@ def test_the_sweeper_waits_for_a_storage_that_is_away(
     stopping = threading.Event()
     sweeper = leftovers.Sweeper(stopping)
     try:
-        leftovers.remove_if_canceled(analysis)  # raises nothing
+        leftovers.remove_if_unwanted(analysis)  # raises nothing
         sweeper.start()
         assert sweeper.is_alive()
     finally:

@@ -18,7 +18,7 @@ def test_every_reason_has_words_for_every_place(reason: Reason, modality: Modali
 def test_a_missing_checkpoint_names_the_command_that_mends_it() -> None:
     cause = Cause(reason=Reason.NO_DETECTOR_WEIGHTS, modality=Modality.AUDIO)
     assert cause.mend == "deepdefend models pull"
-    assert cause.text == "Sound: this server holds no weights for a detector."
+    assert cause.text == "Sound: this server holds no usable weights for a detector."
 
 
 def test_what_cannot_be_mended_by_a_command_names_none() -> None:

@@ -188,6 +188,22 @@ def test_nothing_scored_says_so_and_why() -> None:
     assert [cause.mend for cause in judgement.causes if cause.mend] == ["deepdefend models pull"]
 
 
+def test_a_branch_that_knows_better_names_its_own_mend() -> None:
+    refused = Branch(
+        modality=Modality.VIDEO,
+        status=StepStatus.SKIPPED,
+        reason=Reason.NO_DETECTOR_WEIGHTS,
+        mend="export DEEPDEFEND_MODELS__VIDEO_FAKE_LABEL=<label>",
+    )
+    weightless = [Reason.NO_DETECTOR_WEIGHTS] * 5
+    judgement = judge(rows(weightless, weightless), facts=FACTS, branches=[refused])
+    mends = {cause.modality: cause.mend for cause in judgement.causes if cause.mend}
+    assert mends == {
+        Modality.VIDEO: "export DEEPDEFEND_MODELS__VIDEO_FAKE_LABEL=<label>",
+        Modality.AUDIO: "deepdefend models pull",
+    }
+
+
 def test_a_lost_branch_explains_the_intervals_nobody_looked_at() -> None:
     branch = Branch(modality=Modality.AUDIO, status=StepStatus.FAILED, reason=LOST)
     evidence = rows([0.1] * 3, [0.1, Reason.NOT_ANALYZED, Reason.NOT_ANALYZED])

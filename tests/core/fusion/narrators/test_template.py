@@ -57,7 +57,7 @@ def test_missing_weights_name_the_command_and_show_the_measured_signals() -> Non
     text = text_of(judge(evidence, facts=FACTS))
     assert text.startswith("Verdict: INCONCLUSIVE. The evidence supports neither answer:")
     assert "no part of the file could be scored" in text
-    assert "this server holds no weights for a detector" in text
+    assert "this server holds no usable weights for a detector" in text
     assert text.count("`deepdefend models pull`") == 1
     assert "monotone voice in [0.0-2.0], [2.0-4.0], [4.0-6.0], [6.0-8.0], [8.0-10.0] and elsewhere" in text
     assert "%" not in text
