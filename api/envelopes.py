@@ -38,10 +38,13 @@ def summary(row: models.Analysis) -> schemas.Summary:
 
 def _common(row: models.Analysis) -> dict[str, Any]:
     here = location(row)
-    media = {name: getattr(row.media, name) for name in ("sha256", "size_bytes", "facts")}
+    media = row.media and {name: getattr(row.media, name) for name in ("sha256", "size_bytes", "facts")}
     names = (
         "id",
         "status",
+        "lane",
+        "source_url",
+        "webhook_url",
         "options",
         "verdict",
         "confidence",
@@ -51,7 +54,13 @@ def _common(row: models.Analysis) -> dict[str, Any]:
         "completed_at",
     )
     return {name: getattr(row, name) for name in names} | {
-        "media": media | {"filename": row.filename},
+        "media": media and media | {"filename": row.filename},
+        "retention": {
+            "hours": row.retention_hours,
+            "media_until": row.media_until,
+            "media_erased_at": row.media_erased_at,
+            "legal_hold": row.held_at is not None,
+        },
         "metadata": row.metadata_,
         "links": {"self": here, "intervals": f"{here}/intervals"},
     }

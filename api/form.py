@@ -6,17 +6,22 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from core.domain import Options
+from core.domain import Options, Terms
 from core.errors import InvalidOption
 
+Model = TypeVar("Model", bound=BaseModel)
 #: Bytes a field may have. Metadata is for the caller's own ids and notes, not for documents.
 FIELD_BOUNDS: Final[dict[str, int]] = {
     "interval_seconds": 32,
     "frames_per_interval": 32,
+    "lane": 32,
+    "deadline_seconds": 32,
+    "retention_hours": 32,
+    "webhook_url": 2048,
     "metadata": 16 * 1024,
 }
 METADATA_DEPTH = 8
@@ -28,9 +33,18 @@ MAX_FILENAME = 255
 
 def options_of(fields: Mapping[str, str]) -> Options:
     """The submitter's choices. Raises InvalidOption with one entry per wrong field."""
-    chosen = {name: fields[name] for name in Options.model_fields if name in fields}
+    return _chosen(Options, fields)
+
+
+def terms_of(fields: Mapping[str, str]) -> Terms:
+    """How the submitter wants to be served. Raises InvalidOption with one entry per wrong field."""
+    return _chosen(Terms, fields)
+
+
+def _chosen(model: type[Model], fields: Mapping[str, str]) -> Model:
+    chosen = {name: fields[name] for name in model.model_fields if name in fields}
     try:
-        return Options.model_validate(chosen)
+        return model.model_validate(chosen)
     except ValidationError as error:
         wrong = [
             {"location": ["body", str(item["loc"][0])], "message": item["msg"], "type": item["type"]}

@@ -104,10 +104,11 @@ def _release(claim: Claim) -> None:
 def fingerprint(submitted: Submitted) -> str:
     """What a submission asks: the form's fields, the file's name and its bytes."""
     payload: dict[str, Any] = {
-        "sha256": submitted.upload.sha256,
-        "filename": submitted.upload.filename,
+        "sha256": submitted.source.sha256,
+        "filename": submitted.source.filename,
         # Without what has its default: a newer version's new option does not make a retry another request.
         "options": submitted.options.model_dump(mode="json", exclude_defaults=True),
+        "terms": submitted.terms.model_dump(mode="json", exclude_defaults=True),
         "metadata": submitted.metadata,
     }
     return idempotency.fingerprint("submit_analysis", payload)

@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from api.errors import PROBLEM_JSON
 from api.form import FIELD_BOUNDS
 from api.schemas import Problem
-from core.domain import Options
+from core.domain import Options, Terms
 from core.idempotency import PATTERN
 from core.report import Report
 
@@ -75,7 +75,7 @@ IDEMPOTENCY_KEY: Final = {
 
 def submission() -> dict[str, Any]:
     """`openapi_extra=` of the upload: FastAPI must not parse that request, so it cannot describe it."""
-    options = Options.model_json_schema()["properties"]
+    options = Options.model_json_schema()["properties"] | _plain(Terms.model_json_schema())
     properties = {
         "file": {
             "type": "string",
@@ -95,6 +95,21 @@ def submission() -> dict[str, Any]:
         "parameters": [IDEMPOTENCY_KEY],
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}},
     }
+
+
+def _plain(schema: dict[str, Any]) -> dict[str, Any]:
+    """Properties of a model as form fields: a field that is not wanted is left out, never null."""
+    lane = schema.pop("$defs", {}).get("Lane", {})
+    properties = {}
+    for name, field in schema["properties"].items():
+        kinds = [kind for kind in field.pop("anyOf", []) if kind.get("type") != "null"]
+        merged = {**field, **(kinds[0] if kinds else {})}
+        if "$ref" in merged:
+            merged = {"type": "string", "enum": lane["enum"], "default": field["default"]}
+        elif merged.get("default", "") is None:
+            del merged["default"]
+        properties[name] = merged
+    return properties
 
 
 def document(app: FastAPI) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from core.domain import (
     AnalysisStatus,
+    Lane,
     Modality,
     Options,
     Reason,
@@ -67,6 +68,15 @@ class MediaState(BaseModel):
     facts: MediaFacts | None = Field(description="What decoding found; null until extraction has run.")
 
 
+class Retention(BaseModel):
+    """How long the file and its pictures are kept; the report stays until the analysis is deleted."""
+
+    hours: int | None = Field(description="As asked for; null: the server's own rule.")
+    media_until: datetime | None = Field(description="They go then; null before the end, or: kept.")
+    media_erased_at: datetime | None = Field(description="They are gone since.")
+    legal_hold: bool = Field(description="Nothing is erased while it lasts.")
+
+
 class Links(BaseModel):
     """Where to go from here."""
 
@@ -80,7 +90,11 @@ class Analysis(BaseModel):
     id: UUID
     status: AnalysisStatus
     progress: Progress
-    media: MediaState
+    lane: Lane
+    source_url: str | None = Field(description="Where the file was fetched from; null when it was sent.")
+    media: MediaState | None = Field(description="Null until the file has been fetched.")
+    retention: Retention
+    webhook_url: str | None = Field(description="Told of this analysis, beside the endpoints.")
     options: Options
     metadata: dict[str, Any] = Field(description="The sender's own object, unchanged.")
     verdict: Verdict | None = Field(description="Null until there is a report.")
@@ -101,7 +115,11 @@ class Summary(BaseModel):
 
     id: UUID
     status: AnalysisStatus
-    media: MediaState
+    lane: Lane
+    source_url: str | None = Field(description="Where the file was fetched from; null when it was sent.")
+    media: MediaState | None = Field(description="Null until the file has been fetched.")
+    retention: Retention
+    webhook_url: str | None = Field(description="Told of this analysis, beside the endpoints.")
     options: Options
     metadata: dict[str, Any] = Field(description="The sender's own object, unchanged.")
     verdict: Verdict | None

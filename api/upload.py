@@ -19,12 +19,12 @@ from anyio import CapacityLimiter
 from starlette.requests import Request
 
 from api.errors import BodyTooLarge, UploadStalled
-from api.form import FIELD_BOUNDS, display_name, metadata_of, options_of
+from api.form import FIELD_BOUNDS, display_name, metadata_of, options_of, terms_of
 from api.multipart import FILE, FormReader, boundary_of
 from core import logging
 from core.analyses import StoredUpload
 from core.config import Limits
-from core.domain import Frozen, Options
+from core.domain import Frozen, Options, Terms
 from core.errors import InvalidOption, MalformedUpload, PayloadTooLarge, StorageError, UnsupportedMedia
 from core.storage import Storage, Upload
 
@@ -41,8 +41,9 @@ STORAGE_THREADS = 16
 class Submitted(Frozen):
     """A stored file and what its sender wants done with it."""
 
-    upload: StoredUpload
+    source: StoredUpload
     options: Options
+    terms: Terms
     metadata: dict[str, Any]
 
 
@@ -82,9 +83,9 @@ class Intake:
         if self._size < self._limits.min_upload_bytes:
             limit = self._limits.min_upload_bytes
             raise InvalidOption("the file is too small", code="file_too_small", field=FILE, limit_bytes=limit)
-        options = options_of(self._form.fields)
+        options, terms = options_of(self._form.fields), terms_of(self._form.fields)
         metadata = metadata_of(self._form.fields.get("metadata"))
-        upload = StoredUpload(
+        source = StoredUpload(
             sha256=self._digest.hexdigest(),
             size_bytes=self._size,
             object_key=self._key,
@@ -92,7 +93,7 @@ class Intake:
         )
         self._upload.complete()
         self._stored = True
-        return Submitted(upload=upload, options=options, metadata=metadata)
+        return Submitted(source=source, options=options, terms=terms, metadata=metadata)
 
     def abort(self) -> None:
         """Give back what was stored. What goes wrong here must not hide why it is called."""

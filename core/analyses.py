@@ -22,11 +22,14 @@ from core.domain import (
     Options,
     Stage,
     StepStatus,
+    Terms,
 )
 from core.errors import Conflict, DeepDefendError, NotFound
 from core.keys import Caller
 from core.models import Analysis, Media, Step
 
+#: How a submission that asks for nothing is served.
+ORDINARY: Final = Terms()
 #: Ends that leave nothing to be looked at but the row.
 WITHOUT_REPORT: Final = (AnalysisStatus.CANCELED.value, AnalysisStatus.FAILED.value)
 #: How long after such an end whoever was at work may still write objects: they need 5 s at most.
@@ -46,6 +49,12 @@ class StoredUpload(Frozen):
     filename: str | None = None
 
 
+class RemoteFile(Frozen):
+    """A file that the extraction queue is to fetch."""
+
+    url: str
+
+
 class Submission:
     """An accepted analysis, and the object that turned out to be stored already."""
 
@@ -59,27 +68,40 @@ def submit(
     session: Session,
     *,
     caller: Caller,
-    upload: StoredUpload,
+    source: StoredUpload | RemoteFile,
     options: Options,
+    terms: Terms = ORDINARY,
     metadata: dict[str, Any] | None = None,
 ) -> Submission:
     """Accept an analysis: media, analysis and its first step in one transaction."""
-    media = _media_of(session, caller.owner, upload)
+    media = _media_of(session, caller.owner, source) if isinstance(source, StoredUpload) else None
     analysis = Analysis(
         id=uuid7(),
         owner=caller.owner,
         media=media,
-        filename=upload.filename,
+        source_url=source.url if isinstance(source, RemoteFile) else None,
+        filename=source.filename if isinstance(source, StoredUpload) else None,
+        lane=terms.lane.value,
+        key_prefix=caller.key_id,
+        webhook_url=terms.webhook_url,
+        retention_hours=terms.retention_hours,
         options=options.model_dump(mode="json"),
         metadata_=metadata or {},
         status=AnalysisStatus.QUEUED.value,
-        deadline=func.now() + settings().deadline,
+        deadline=func.now() + _time_for(terms),
     )
     session.add(analysis)
     session.flush()
     session.refresh(analysis)
     steps.owe(session, analysis.id, [steps.NewStep(stage=Stage.EXTRACT)])
-    return Submission(analysis, None if media.object_key == upload.object_key else upload.object_key)
+    stored = source.object_key if isinstance(source, StoredUpload) else None
+    return Submission(analysis, stored if media is not None and media.object_key != stored else None)
+
+
+def _time_for(terms: Terms) -> timedelta:
+    """What the submitter allows, but never more than the server does."""
+    longest = settings().deadline
+    return min(longest, timedelta(seconds=terms.deadline_seconds or longest.total_seconds()))
 
 
 def _media_of(session: Session, owner: str, upload: StoredUpload) -> Media:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -75,6 +76,62 @@ class ModelSettings(BaseModel):
     threads: Annotated[int, Field(ge=0)] = 0  # 0: torch's own choice
 
 
+Network = IPv4Network | IPv6Network
+
+
+class OutboundSettings(BaseModel):
+    """What our own calls to other people's URLs may reach (architecture: 'Nobody let in')."""
+
+    #: Private ranges that may be called all the same, as a JSON list: '["10.1.0.0/16"]'.
+    allowed_networks: tuple[Network, ...] = ()
+    allowed_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (80, 443)
+
+
+class WebhookSettings(OutboundSettings):
+    """Telling others how an analysis ended."""
+
+    timeout: timedelta = timedelta(seconds=15)  # of one try; Standard Webhooks advises 15 to 30 s
+    secret_overlap: timedelta = timedelta(hours=24)  # both secrets sign after a rotation
+    disable_after: timedelta = timedelta(days=5)  # of nothing but failures
+
+
+class SourceUrlSettings(OutboundSettings):
+    """Fetching the file that a submission names by URL."""
+
+    enabled: bool = True
+    connect_timeout: timedelta = timedelta(seconds=10)
+    timeout: timedelta = timedelta(minutes=10)  # of the whole; 500 MiB at 1 MB/s is 9 minutes
+
+
+class UploadSettings(BaseModel):
+    """Files that go straight to the storage in parts."""
+
+    part_bytes: Annotated[int, Field(ge=5 * MiB)] = 16 * MiB  # a lost part costs seconds, 500 MiB is 32
+    url_ttl: timedelta = timedelta(hours=1)  # of a presigned part; a client may ask for new ones
+    ttl: timedelta = timedelta(hours=24)  # unused by then, the parts are dropped
+
+
+class RetentionSettings(BaseModel):
+    """When things are erased. A submission's `retention_hours` goes before `media`."""
+
+    media: timedelta | None = timedelta(days=30)  # after the end; None: until the analysis is deleted
+    analyses: timedelta | None = None  # after the end the whole analysis goes; None: its owner deletes it
+    orphans: timedelta = timedelta(hours=24)  # objects that no row names, older than any upload may take
+    sweep: timedelta = timedelta(seconds=30)  # between two looks of the dispatcher
+
+
+class AdmissionSettings(BaseModel):
+    """How much one key, and all together, may ask for."""
+
+    in_flight: Annotated[int, Field(ge=1)] = 1000  # analyses of one key that have not ended
+    uploads: Annotated[int, Field(ge=1)] = 8  # bodies that one key sends to one API process at once
+    requests: Annotated[int, Field(ge=1)] = 600  # of one key, in each `window`
+    submissions: Annotated[int, Field(ge=1)] = 300  # the same, of those that accept work
+    window: timedelta = timedelta(seconds=60)
+    queued: Annotated[int, Field(ge=1)] = 20_000  # analyses of everybody that have not ended: a day's work
+    min_free_bytes: Annotated[int, Field(ge=0)] = 1024 * MiB  # on the disk of temporary files
+
+
 class NarratorSettings(BaseModel):
     """Who writes `detailed_analysis`. Without a key the built-in template does."""
 
@@ -106,11 +163,18 @@ class Settings(BaseSettings):
     steps: StepSettings = StepSettings()
     models: ModelSettings = ModelSettings()
     narrator: NarratorSettings = NarratorSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    source_url: SourceUrlSettings = SourceUrlSettings()
+    uploads: UploadSettings = UploadSettings()
+    retention: RetentionSettings = RetentionSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     # The variable that Google's own tools read, as in the product's first description.
     google_api_key: SecretStr | None = Field(default=None, validation_alias="GOOGLE_API_KEY")
     deadline: timedelta = timedelta(hours=6)  # an analysis that is not done by then has failed
     idempotency_ttl: timedelta = timedelta(hours=24)  # a client's night of retries; then its key is new again
     idempotency_lease: timedelta = timedelta(seconds=30)  # a killed upload's key is free again within this
+    cors_origins: tuple[str, ...] = ()  # pages of other origins that may call the API: none
+    failpoint: str | None = None  # dies at that point (core/failpoints.py); refused in production
     allow_test_detectors: bool = False  # scores of test checkpoints mean nothing
     require_sandbox: bool = False  # True: refuse to decode with rlimits alone
     temp_dir: Path | None = None  # private decode folders; None: the system's

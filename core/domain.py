@@ -133,6 +133,14 @@ class SoundSignal(StrEnum):
     UNNATURAL_CONSISTENCY = "unnatural_consistency"
 
 
+class Lane(StrEnum):
+    """How long the submitter can wait. Lanes are queues of their own, so that one does not fill another."""
+
+    INTERACTIVE = "interactive"  #: a person is looking at the screen
+    STANDARD = "standard"
+    BATCH = "batch"  #: thousands, by tomorrow
+
+
 #: The bounds of the timeline, from the product's first description: 2 s and 5 frames by default.
 IntervalSeconds = Annotated[float, Field(ge=1, le=5)]
 FramesPerInterval = Annotated[int, Field(ge=1, le=25)]
@@ -143,6 +151,21 @@ class Options(Frozen):
 
     interval_seconds: IntervalSeconds = 2.0
     frames_per_interval: FramesPerInterval = 5
+
+
+#: Ten years: what is to be kept longer is kept by a legal hold or by its owner.
+MAX_RETENTION_HOURS: Final = 87_600
+
+
+class Terms(Frozen):
+    """What the submitter asks of the service; none of it changes the answer."""
+
+    lane: Lane = Lane.STANDARD
+    #: Seconds from acceptance; what is not done by then is failed. None, and at most: the server's own.
+    deadline_seconds: Annotated[int, Field(ge=10)] | None = None
+    #: Hours after the end that media and pictures are kept; 0: not at all. None: the server's own.
+    retention_hours: Annotated[int, Field(ge=0, le=MAX_RETENTION_HOURS)] | None = None
+    webhook_url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
 
 
 class Span(Frozen):

@@ -35,9 +35,9 @@ def compile_dossier(session: Session, analysis_id: UUID) -> Dossier:
     rows = steps.of_analysis(session, analysis_id)
     return Dossier(
         analysis_id=analysis_id,
-        sha256=analysis.media.sha256,
+        sha256=analysis.file.sha256,
         options=Options.model_validate(analysis.options),
-        facts=MediaFacts.model_validate(analysis.media.facts),
+        facts=MediaFacts.model_validate(analysis.file.facts),
         sandbox=rows[0].detail["sandbox"],
         intervals=_intervals(session, analysis_id),
         tracks=_tracks(session, analysis_id),

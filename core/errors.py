@@ -14,7 +14,9 @@ DeepDefendError
 │   └── IdempotencyInProgress
 ├── PayloadTooLarge (413)
 ├── UnsupportedMedia (415)
+├── TooManyRequests (429)
 ├── Unavailable (503)
+├── UnsafeUrl (422)        a URL that must not be called; never says what was found behind it
 ├── Fenced                 a worker lost its lease; its results are discarded
 ├── MediaError             the file cannot be analysed; carries a stable code
 ├── DetectorUnavailable    no usable weights; carries the mending command
@@ -139,6 +141,20 @@ class UnsupportedMedia(DeepDefendError):
 
     status_code = 415
     code = "unsupported_media_type"
+
+
+class TooManyRequests(DeepDefendError):
+    """Slower, please: a quota of this API key is used up."""
+
+    status_code = 429
+    code = "quota_exceeded"
+
+
+class UnsafeUrl(DeepDefendError):
+    """This URL must not be called from here."""
+
+    status_code = 422
+    code = "unsafe_url"
 
 
 class Unavailable(DeepDefendError):

@@ -35,6 +35,12 @@ class Scope(StrEnum):
     ANALYSES_READ = "analyses:read"
     ANALYSES_WRITE = "analyses:write"
     STATS = "stats"
+    WEBHOOKS = "webhooks"
+    ADMIN = "admin"  #: legal holds and the audit log
+
+
+#: What a new key may do unless it is said otherwise: everything but `admin`.
+ORDINARY: Final = tuple(scope for scope in Scope if scope is not Scope.ADMIN)
 
 
 class Caller(Frozen):
@@ -50,7 +56,7 @@ def create(
     *,
     name: str,
     owner: str | None = None,
-    scopes: Sequence[Scope] = tuple(Scope),
+    scopes: Sequence[Scope] = ORDINARY,
     expires_at: datetime | None = None,
 ) -> tuple[ApiKey, str]:
     """Make a key. The second value is the key itself, which nobody can show again.

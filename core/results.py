@@ -26,7 +26,7 @@ def record_extraction(
     """
     analyses.touch(session, claim.analysis_id)
     analysis = analyses.load(session, claim.analysis_id)
-    analysis.media.facts = manifest.facts.model_dump(mode="json")
+    analysis.file.facts = manifest.facts.model_dump(mode="json")
     _write_timeline(session, claim.analysis_id, manifest)
     _write_tracks(session, claim.analysis_id, manifest, thumbnails)
     steps.finish(session, claim, detail={"frames": len(manifest.frames), "sandbox": manifest.sandbox})

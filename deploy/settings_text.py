@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -81,15 +82,20 @@ def _written(field: FieldInfo) -> str:
         return text
     if isinstance(default, Path):
         return str(default).replace(str(Path.home()), "${HOME}", 1)
+    if isinstance(default, tuple):
+        return json.dumps(default)
     if isinstance(default, bool):
         return str(default).lower()
     return str(default.value if isinstance(default, Enum) else default)
 
 
 def _comments(model: type[BaseModel]) -> dict[str, str]:
-    """The comment on a field's own line, else the one on the line above."""
+    """The comment on a field's own line, else the one on the line above; inherited fields too."""
+    found: dict[str, str] = {}
+    for base in model.__bases__:
+        if base is not BaseModel and issubclass(base, BaseModel) and base.__module__ == model.__module__:
+            found |= _comments(base)
     lines = inspect.getsource(model).splitlines()
-    found = {}
     for node in ast.parse("\n".join(lines)).body[0].body:  # type: ignore[attr-defined]
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             beside = lines[(node.end_lineno or node.lineno) - 1].partition("  # ")[2]

@@ -61,7 +61,7 @@ async def submit_analysis(request: Request, caller: Writer) -> Response:
 def _accept(caller: Caller, submitted: upload.Submitted, held: idempotency.Held | None) -> Answer:
     """Owe the work in one transaction, then drop the bytes if the owner had them already."""
     if held is not None and held.answered:
-        _discard(submitted.upload.object_key)
+        _discard(submitted.source.object_key)
         return idempotency.replay(held.claim, submitted)
     committing = False
     try:
@@ -69,8 +69,9 @@ def _accept(caller: Caller, submitted: upload.Submitted, held: idempotency.Held 
             accepted = analyses.submit(
                 session,
                 caller=caller,
-                upload=submitted.upload,
+                source=submitted.source,
                 options=submitted.options,
+                terms=submitted.terms,
                 metadata=submitted.metadata,
             )
             row = accepted.analysis
@@ -87,7 +88,7 @@ def _accept(caller: Caller, submitted: upload.Submitted, held: idempotency.Held 
     except BaseException:
         # A commit that failed may have happened: those bytes may be owned, so they stay.
         if not committing:
-            _discard(submitted.upload.object_key)
+            _discard(submitted.source.object_key)
         raise
     if accepted.surplus_key is not None:
         _discard(accepted.surplus_key)

@@ -97,7 +97,8 @@ def test_the_envelope_of_work_in_progress(http: httpx2.Client, alice: Caller) ->
     assert response.headers["vary"] == "Authorization"
     assert set(body) == {
         "id", "status", "progress", "media", "options", "metadata", "verdict", "confidence", "report",
-        "error", "created_at", "started_at", "completed_at", "deadline", "links",
+        "error", "created_at", "started_at", "completed_at", "deadline", "links", "lane", "source_url", "retention",
+            "webhook_url",
     }  # fmt: skip
 
 
@@ -220,7 +221,7 @@ def test_the_list_filters(http: httpx2.Client, alice: Caller) -> None:
     old, fake, real = accepted(alice), completed(alice), completed(alice, "REAL", 70.0)
     backdate(old, timedelta(days=2))
     with db.read() as session:
-        sha256 = analyses.load(session, real).media.sha256
+        sha256 = analyses.load(session, real).file.sha256
     yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
 
     def found(**params: str) -> set[str]:

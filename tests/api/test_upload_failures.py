@@ -212,7 +212,7 @@ def test_a_stored_file_that_nobody_will_own_can_be_taken_back(media: Bucket) -> 
     """The server may be stopped between the last byte and the acceptance."""
     intake = Intake(BOUNDARY.encode(), Limits(), storage)
     intake.feed(form(part("file", bytes(9 * MiB), filename="a")))
-    stored = intake.finish().upload.object_key
+    stored = intake.finish().source.object_key
     assert media.names() == {stored}
     for _ in range(2):
         intake.abort()

@@ -54,7 +54,7 @@ def create_analysis(session: Session, caller: keys.Caller | None = None, **optio
         sha256=sha256, size_bytes=1000, object_key=f"media/{sha256}", filename="clip.mp4"
     )
     return analyses.submit(
-        session, caller=caller or create_caller(session), upload=upload, options=Options(**options)
+        session, caller=caller or create_caller(session), source=upload, options=Options(**options)
     ).analysis
 
 

@@ -26,7 +26,7 @@ def test_an_accepted_analysis_owes_its_extraction(session: Session) -> None:
     analysis = analyses.submit(
         session,
         caller=caller,
-        upload=upload("media/a"),
+        source=upload("media/a"),
         options=Options(interval_seconds=3),
         metadata={"case": 7},
     ).analysis
@@ -39,21 +39,21 @@ def test_an_accepted_analysis_owes_its_extraction(session: Session) -> None:
 
 def test_the_same_bytes_of_one_owner_are_stored_once(session: Session) -> None:
     caller = create_caller(session)
-    first = analyses.submit(session, caller=caller, upload=upload("media/a"), options=Options())
-    second = analyses.submit(session, caller=caller, upload=upload("media/b"), options=Options())
+    first = analyses.submit(session, caller=caller, source=upload("media/a"), options=Options())
+    second = analyses.submit(session, caller=caller, source=upload("media/b"), options=Options())
     assert first.surplus_key is None
     assert second.surplus_key == "media/b"
     assert second.analysis.media_id == first.analysis.media_id
     assert second.analysis.id != first.analysis.id
-    assert second.analysis.media.object_key == "media/a"
+    assert second.analysis.file.object_key == "media/a"
 
 
 def test_another_owner_keeps_a_copy_of_his_own(session: Session) -> None:
     first = analyses.submit(
-        session, caller=create_caller(session), upload=upload("media/a"), options=Options()
+        session, caller=create_caller(session), source=upload("media/a"), options=Options()
     )
     second = analyses.submit(
-        session, caller=create_caller(session), upload=upload("media/b"), options=Options()
+        session, caller=create_caller(session), source=upload("media/b"), options=Options()
     )
     assert second.surplus_key is None
     assert second.analysis.media_id != first.analysis.media_id
@@ -68,7 +68,7 @@ def test_the_same_bytes_at_the_same_moment_agree_on_one_row(clean_database: str)
     def submit(n: int) -> None:
         barrier.wait()
         with db.transaction() as session:
-            accepted = analyses.submit(session, caller=caller, upload=upload(f"media/{n}"), options=Options())
+            accepted = analyses.submit(session, caller=caller, source=upload(f"media/{n}"), options=Options())
             surplus.append(accepted.surplus_key)
 
     threads = [threading.Thread(target=submit, args=(n,)) for n in range(4)]

@@ -23,7 +23,7 @@ def test_a_key_is_known_by_its_prefix_and_kept_as_a_hash(session: Session) -> No
     assert secret[:32] not in str(dict(stored))
     caller = keys.authenticate(session, presented)
     assert (caller.key_id, caller.owner) == (row.prefix, row.prefix)
-    assert caller.scopes == {"analyses:read", "analyses:write", "stats"}
+    assert caller.scopes == {"analyses:read", "analyses:write", "stats", "webhooks"}
 
 
 def test_no_two_keys_are_alike(session: Session) -> None:

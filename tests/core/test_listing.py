@@ -68,7 +68,7 @@ def test_filters_narrow_the_list(session: Session, caller: Caller) -> None:
         (listing.Filters(verdict=Verdict.DEEPFAKE), []),
         (listing.Filters(created_after=moment), [canceled, failed]),
         (listing.Filters(created_before=moment), [queued]),
-        (listing.Filters(sha256=canceled.media.sha256), [canceled]),
+        (listing.Filters(sha256=canceled.file.sha256), [canceled]),
         (listing.Filters(sha256="00" * 32), []),
     ]
     for filters, expected in cases:

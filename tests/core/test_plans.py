@@ -23,8 +23,8 @@ def plan(session: Session, query: Select[Any]) -> str:
 @pytest.mark.parametrize(
     ("query", "index"),
     [
-        (analyses.overdue_query(), "ix_analyses_deadline_active"),
-        (analyses.stuck_query(), "ix_analyses_deadline_active"),
+        (analyses.overdue_query(), "_active on analyses"),
+        (analyses.stuck_query(), "_active on analyses"),
         (analyses.uncleared_query(), "pk_analyses"),
         (steps.expired_query(), "ix_steps_open"),
         (steps.owed_query(settings().steps), "ix_steps_open"),

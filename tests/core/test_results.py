@@ -43,7 +43,7 @@ def test_extraction_leaves_a_timeline_tracks_and_what_is_owed(session: Session) 
     assert intervals[0].frames[0]["faces"][0]["track"] == 0
     track = session.scalars(select(Track).where(Track.analysis_id == analysis.id)).one()
     assert track.thumbnail_key == "pictures/track-0.jpg"
-    assert analyses.load(session, analysis.id).media.facts["container"] == "mp4"  # type: ignore[index]
+    assert analyses.load(session, analysis.id).file.facts["container"] == "mp4"  # type: ignore[index]
     video = steps.of_analysis(session, analysis.id)[1]
     assert video.payload["crops"]["intervals"] == [0, 1, 2, 3]
     assert video.payload["scratch"] == f"analyses/{analysis.id}/work-1/"

@@ -105,7 +105,7 @@ def test_a_look_survives_the_loss_of_its_connections(analysis: UUID, heart: Hear
 
 def test_what_a_canceled_step_had_stored_goes_and_the_media_stays(analysis: UUID) -> None:
     with db.read() as session:
-        media = analyses.load(session, analysis).media.object_key
+        media = analyses.load(session, analysis).file.object_key
     store(media)
 
     def act(hold: Hold) -> None:

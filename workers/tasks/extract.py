@@ -27,7 +27,7 @@ def extract_media(hold: Hold) -> None:
     claim = hold.claim
     with read() as session:
         analysis = analyses.load(session, claim.analysis_id)
-        key, options = analysis.media.object_key, Options.model_validate(analysis.options)
+        key, options = analysis.file.object_key, Options.model_validate(analysis.options)
     with private_folder() as folder:
         source, work = folder / "source", folder / "work"
         work.mkdir(mode=0o700)

@@ -35,7 +35,7 @@ def submit(clean_database: str, bucket: str) -> Submit:
         with db.transaction() as session:
             caller = create_caller(session)
             return analyses.submit(
-                session, caller=caller, upload=upload, options=Options.model_validate(options)
+                session, caller=caller, source=upload, options=Options.model_validate(options)
             ).analysis.id
 
     return accept

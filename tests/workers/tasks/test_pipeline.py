@@ -90,7 +90,7 @@ def test_a_face_and_a_voice_are_scored_and_reported(submit: Submit) -> None:
     assert report is not None
     assert report["test_only"] is True
     assert [d["test_only"] for d in report["provenance"]["detectors"]] == [True, True]
-    assert report["provenance"]["input_sha256"] == analysis.media.sha256
+    assert report["provenance"]["input_sha256"] == analysis.file.sha256
     rows = intervals(identity)
     assert len(rows) == report["total_intervals_analyzed"] == 4
     video = [row.video_score for row in rows if row.video_score is not None]

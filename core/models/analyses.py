@@ -1,4 +1,4 @@
-"""The tables. One class a table; every change of them goes through `core.analyses` and `core.steps`."""
+"""Media, analyses, their steps and what was found: one class a table."""
 
 from __future__ import annotations
 
@@ -6,43 +6,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import (
-    BigInteger,
-    CheckConstraint,
-    ForeignKey,
-    Index,
-    MetaData,
-    String,
-    UniqueConstraint,
-    func,
-    text,
-)
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 from uuid_utils.compat import uuid7
 
-#: Names that do not depend on the order of creation, so that migrations can refer to them.
-NAMING = {
-    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-    "ck": "ck_%(table_name)s_%(constraint_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
-
-
-class Base(DeclarativeBase):
-    """Base of every row."""
-
-    metadata = MetaData(naming_convention=NAMING)
-    type_annotation_map = {
-        datetime: TIMESTAMP(timezone=True),
-        dict[str, Any]: JSONB(none_as_null=True),
-        list[Any]: JSONB(none_as_null=True),
-        UUID: postgresql.UUID(as_uuid=True),
-        str: String,
-    }
+from core.errors import NotFound
+from core.models.base import Base
 
 
 class Media(Base):
@@ -56,8 +25,32 @@ class Media(Base):
     sha256: Mapped[str]
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     object_key: Mapped[str]
+    erased_at: Mapped[datetime | None]  #: the object is gone; the row stays for the reports that name it
     facts: Mapped[dict[str, Any] | None]  #: MediaFacts, once extraction has seen it
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Upload(Base):
+    """A file that its owner sends to the storage in parts, without the API in between."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (
+        Index("ix_uploads_expires_at", "expires_at"),
+        CheckConstraint("status IN ('open', 'completed', 'used', 'aborted')", name="status"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    owner: Mapped[str]
+    status: Mapped[str]
+    object_key: Mapped[str]
+    multipart_id: Mapped[str | None]  #: S3's own id of the parts; null once they are joined or dropped
+    filename: Mapped[str | None]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    part_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str | None]  #: hex; as declared, then as verified
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    completed_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime]
 
 
 class Analysis(Base):
@@ -67,15 +60,28 @@ class Analysis(Base):
     __table_args__ = (
         Index("ix_analyses_owner_created_at_id", "owner", "created_at", "id"),
         Index("ix_analyses_deadline_active", "deadline", postgresql_where=text("completed_at IS NULL")),
+        Index("ix_analyses_key_active", "key_prefix", postgresql_where=text("completed_at IS NULL")),
+        Index(
+            "ix_analyses_media_due",
+            "media_until",
+            postgresql_where=text("media_until IS NOT NULL AND media_erased_at IS NULL"),
+        ),
+        CheckConstraint("media_id IS NOT NULL OR source_url IS NOT NULL", name="sourced"),
+        CheckConstraint("lane IN ('interactive', 'standard', 'batch')", name="lane"),
         CheckConstraint("(completed_at IS NULL) = (status IN ('queued', 'processing'))", name="ended"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     owner: Mapped[str]
-    media_id: Mapped[UUID] = mapped_column(ForeignKey("media.id"), index=True)
+    #: Null until the extraction queue has fetched `source_url`.
+    media_id: Mapped[UUID | None] = mapped_column(ForeignKey("media.id"), index=True)
+    source_url: Mapped[str | None]
     filename: Mapped[str | None]  #: display name only; no model and no path ever sees it
     options: Mapped[dict[str, Any]]
     metadata_: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=text("'{}'"))
+    lane: Mapped[str] = mapped_column(server_default=text("'standard'"))  #: core.domain.Lane
+    key_prefix: Mapped[str | None]  #: of the API key that asked, for limits per key
+    webhook_url: Mapped[str | None]  #: told of this analysis alone
     status: Mapped[str]
     verdict: Mapped[str | None]
     confidence: Mapped[float | None]
@@ -86,8 +92,21 @@ class Analysis(Base):
     started_at: Mapped[datetime | None]
     completed_at: Mapped[datetime | None]
     deadline: Mapped[datetime]
+    retention_hours: Mapped[int | None]  #: as asked for; null: the server's own
+    #: Set when the analysis ends: media and pictures go then. Null: kept until deleted.
+    media_until: Mapped[datetime | None]
+    media_erased_at: Mapped[datetime | None]
+    held_at: Mapped[datetime | None]  #: legal hold: nothing of it is erased, by whatever road
+    hold_reason: Mapped[str | None]
 
-    media: Mapped[Media] = relationship(lazy="joined", innerjoin=True)
+    media: Mapped[Media | None] = relationship(lazy="joined")
+
+    @property
+    def file(self) -> Media:
+        """The media. Raises NotFound while it is still to be fetched from its address."""
+        if self.media is None:
+            raise NotFound("the file has not been fetched yet")
+        return self.media
 
 
 class Step(Base):
@@ -105,6 +124,8 @@ class Step(Base):
     analysis_id: Mapped[UUID] = mapped_column(ForeignKey("analyses.id", ondelete="CASCADE"))
     stage: Mapped[str]
     shard: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Of the payload: a worker claims only what it can read. Raised when old workers cannot.
+    format: Mapped[int] = mapped_column(server_default=text("1"))
     status: Mapped[str]
     reason: Mapped[str | None]
     detail: Mapped[dict[str, Any]] = mapped_column(
@@ -154,71 +175,3 @@ class Track(Base):
     frames: Mapped[int]
     thumbnail_key: Mapped[str | None]
     score: Mapped[float | None]
-
-
-class ApiKey(Base):
-    """A caller's key; only a keyed hash of its secret part is kept."""
-
-    __tablename__ = "api_keys"
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
-    prefix: Mapped[str] = mapped_column(unique=True)
-    digest: Mapped[str]
-    name: Mapped[str]
-    owner: Mapped[str]
-    scopes: Mapped[list[Any]]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    expires_at: Mapped[datetime | None]
-    last_used_at: Mapped[datetime | None]
-    revoked_at: Mapped[datetime | None]
-
-
-class IdempotencyKey(Base):
-    """A request that may be repeated: who works on it, or what it was answered."""
-
-    __tablename__ = "idempotency_keys"
-    __table_args__ = (
-        UniqueConstraint("owner", "key"),
-        CheckConstraint("state IN ('running', 'stored')", name="state"),
-        CheckConstraint(
-            "(state = 'running') = (holder IS NOT NULL)"
-            " AND (state = 'running') = (lease_expires IS NOT NULL)",
-            name="held",
-        ),
-        CheckConstraint(
-            "(state = 'stored') = (fingerprint IS NOT NULL) AND (state = 'stored') = (status IS NOT NULL)"
-            " AND (state = 'stored') = (headers IS NOT NULL) AND (state = 'stored') = (body IS NOT NULL)",
-            name="answered",
-        ),
-    )
-
-    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
-    owner: Mapped[str]
-    key: Mapped[str]
-    state: Mapped[str]  #: core.idempotency.State
-    holder: Mapped[str | None]  #: random per request
-    lease_expires: Mapped[datetime | None]
-    fingerprint: Mapped[str | None]  #: hex SHA-256 of what was asked
-    status: Mapped[int | None]
-    headers: Mapped[dict[str, Any] | None]
-    body: Mapped[dict[str, Any] | None]
-    #: An erased analysis takes its answer along.
-    analysis_id: Mapped[UUID | None] = mapped_column(
-        ForeignKey("analyses.id", ondelete="CASCADE"), index=True
-    )
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    expires_at: Mapped[datetime] = mapped_column(index=True)
-
-
-class WorkerProcess(Base):
-    """One live worker process and what it has loaded; pruned when it stops beating."""
-
-    __tablename__ = "worker_processes"
-
-    boot_id: Mapped[str] = mapped_column(primary_key=True)
-    queues: Mapped[list[Any]]  #: the queues it consumes
-    version: Mapped[str]
-    sandbox: Mapped[str | None]
-    detectors: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
-    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
