@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
-import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from core import steps
-from core.config import settings
+from core.cursors import Page, decode, encode
 from core.domain import STEP_TERMINAL, AnalysisStatus, Frozen, Span, Stage, StepStatus, Verdict
-from core.errors import InvalidCursor
 from core.models import Analysis, Interval, Media
-
-Item = TypeVar("Item")
-#: Bytes of the cursor's signature: enough against forging, short enough for a URL.
-SIGNATURE_BYTES = 12
 
 
 class Filters(Frozen):
@@ -34,13 +24,6 @@ class Filters(Frozen):
     created_after: datetime | None = None
     created_before: datetime | None = None
     sha256: str | None = None
-
-
-class Page(Generic[Item]):
-    """A page and the cursor of the next one; None at the end."""
-
-    def __init__(self, items: Sequence[Item], next_cursor: str | None) -> None:
-        self.items, self.next_cursor = items, next_cursor
 
 
 class StageProgress(Frozen):
@@ -60,7 +43,7 @@ def page(
     scope = f"analyses|{owner}|{filters.model_dump_json()}"
     query = _filtered(select(Analysis).where(Analysis.owner == owner), filters)
     if cursor is not None:
-        created_at, identity = _decode(cursor, scope)
+        created_at, identity = decode(cursor, scope)
         query = query.where(
             tuple_(Analysis.created_at, Analysis.id) < (datetime.fromisoformat(created_at), UUID(identity))
         )
@@ -69,7 +52,7 @@ def page(
     ).all()
     more = len(rows) > limit
     following = (
-        _encode([rows[limit - 1].created_at.isoformat(), str(rows[limit - 1].id)], scope) if more else None
+        encode([rows[limit - 1].created_at.isoformat(), str(rows[limit - 1].id)], scope) if more else None
     )
     return Page(rows[:limit], following)
 
@@ -93,14 +76,14 @@ def interval_page(
 ) -> Page[Interval]:
     """The intervals of an analysis in the order of time. Raises InvalidCursor."""
     scope = f"intervals|{analysis.id}"
-    after = int(_decode(cursor, scope)[0]) if cursor is not None else -1
+    after = int(decode(cursor, scope)[0]) if cursor is not None else -1
     rows = session.scalars(
         select(Interval)
         .where(Interval.analysis_id == analysis.id, Interval.index > after)
         .order_by(Interval.index)
         .limit(limit + 1)
     ).all()
-    following = _encode([str(rows[limit - 1].index)], scope) if len(rows) > limit else None
+    following = encode([str(rows[limit - 1].index)], scope) if len(rows) > limit else None
     return Page(rows[:limit], following)
 
 
@@ -198,25 +181,3 @@ def _media(session: Session, owner: str) -> dict[str, Any]:
         select(func.count(Media.id), func.coalesce(func.sum(Media.size_bytes), 0)).where(Media.owner == owner)
     ).one()
     return {"files": count, "bytes": int(size)}
-
-
-def _sign(body: bytes, scope: str) -> bytes:
-    key = settings().secret_key.get_secret_value().encode()
-    return hmac.new(key, scope.encode() + b"\0" + body, hashlib.sha256).digest()[:SIGNATURE_BYTES]
-
-
-def _encode(values: Sequence[str], scope: str) -> str:
-    body = json.dumps(values, separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(_sign(body, scope) + body).rstrip(b"=").decode()
-
-
-def _decode(cursor: str, scope: str) -> list[str]:
-    try:
-        raw = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))
-    except (ValueError, binascii.Error) as error:
-        raise InvalidCursor from error
-    signature, body = raw[:SIGNATURE_BYTES], raw[SIGNATURE_BYTES:]
-    if not hmac.compare_digest(signature, _sign(body, scope)):
-        raise InvalidCursor
-    values: list[str] = json.loads(body)
-    return values

@@ -42,8 +42,18 @@ class WebhookDelivery(Base):
     __tablename__ = "webhook_deliveries"
     __table_args__ = (
         UniqueConstraint("event_id", "endpoint_id"),
-        Index("ix_webhook_deliveries_due", "next_attempt_at", postgresql_where=text("closed_at IS NULL")),
-        Index("ix_webhook_deliveries_endpoint_id_created_at", "endpoint_id", "created_at"),
+        Index(
+            "ix_webhook_deliveries_due",
+            "endpoint_id",
+            "next_attempt_at",
+            postgresql_where=text("closed_at IS NULL AND published_at IS NULL"),
+        ),
+        Index(
+            "ix_webhook_deliveries_in_flight",
+            "owner",
+            postgresql_where=text("closed_at IS NULL AND published_at IS NOT NULL"),
+        ),
+        Index("ix_webhook_deliveries_endpoint_id_created_at_id", "endpoint_id", "created_at", "id"),
         CheckConstraint("status IN ('owed', 'sending', 'delivered', 'failed', 'dropped')", name="status"),
         CheckConstraint("(status = 'sending') = (lease_owner IS NOT NULL)", name="leased"),
         CheckConstraint(
@@ -63,11 +73,12 @@ class WebhookDelivery(Base):
     url: Mapped[str]
     body: Mapped[str]  #: the exact text that is signed and sent
     status: Mapped[str]
-    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))  #: only grows: number of the last try
+    tries: Mapped[int] = mapped_column(server_default=text("0"))  #: of this round; redelivery begins another
     lease_owner: Mapped[str | None]
     lease_expires: Mapped[datetime | None]
     next_attempt_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    published_at: Mapped[datetime | None]
+    published_at: Mapped[datetime | None]  #: a message is with the broker, or a worker is at it
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     closed_at: Mapped[datetime | None]
 

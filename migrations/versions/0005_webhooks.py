@@ -55,6 +55,7 @@ def upgrade() -> None:
         sa.Column("body", sa.String(), nullable=False),
         sa.Column("status", sa.String(), nullable=False),
         sa.Column("attempt", sa.Integer(), server_default=sa.text("0"), nullable=False),
+        sa.Column("tries", sa.Integer(), server_default=sa.text("0"), nullable=False),
         sa.Column("lease_owner", sa.String(), nullable=True),
         sa.Column("lease_expires", postgresql.TIMESTAMP(timezone=True), nullable=True),
         sa.Column(
@@ -102,14 +103,21 @@ def upgrade() -> None:
     op.create_index(
         "ix_webhook_deliveries_due",
         "webhook_deliveries",
-        ["next_attempt_at"],
+        ["endpoint_id", "next_attempt_at"],
         unique=False,
-        postgresql_where=sa.text("closed_at IS NULL"),
+        postgresql_where=sa.text("closed_at IS NULL AND published_at IS NULL"),
     )
     op.create_index(
-        "ix_webhook_deliveries_endpoint_id_created_at",
+        "ix_webhook_deliveries_in_flight",
         "webhook_deliveries",
-        ["endpoint_id", "created_at"],
+        ["owner"],
+        unique=False,
+        postgresql_where=sa.text("closed_at IS NULL AND published_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_webhook_deliveries_endpoint_id_created_at_id",
+        "webhook_deliveries",
+        ["endpoint_id", "created_at", "id"],
         unique=False,
     )
     op.create_table(
@@ -133,11 +141,16 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("webhook_attempts")
-    op.drop_index("ix_webhook_deliveries_endpoint_id_created_at", table_name="webhook_deliveries")
+    op.drop_index("ix_webhook_deliveries_endpoint_id_created_at_id", table_name="webhook_deliveries")
+    op.drop_index(
+        "ix_webhook_deliveries_in_flight",
+        table_name="webhook_deliveries",
+        postgresql_where=sa.text("closed_at IS NULL AND published_at IS NOT NULL"),
+    )
     op.drop_index(
         "ix_webhook_deliveries_due",
         table_name="webhook_deliveries",
-        postgresql_where=sa.text("closed_at IS NULL"),
+        postgresql_where=sa.text("closed_at IS NULL AND published_at IS NULL"),
     )
     op.drop_index(op.f("ix_webhook_deliveries_analysis_id"), table_name="webhook_deliveries")
     op.drop_table("webhook_deliveries")

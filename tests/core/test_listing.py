@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core import analyses, listing, results, steps
+from core import analyses, cursors, listing, results, steps
 from core.domain import AnalysisStatus, Stage, StepStatus, Verdict
 from core.errors import DeepDefendError, InvalidCursor
 from core.evidence import AudioFinding, VideoFinding
@@ -102,7 +102,7 @@ def test_a_changed_cursor_is_refused(session: Session, caller: Caller) -> None:
 @given(st.text(max_size=60))
 def test_no_text_is_a_cursor(cursor: str) -> None:
     with pytest.raises(InvalidCursor):
-        listing._decode(cursor, "analyses|owner|{}")
+        cursors.decode(cursor, "analyses|owner|{}")
 
 
 def test_intervals_come_in_the_order_of_time(session: Session, caller: Caller) -> None:
