@@ -26,6 +26,7 @@ class S3Settings(BaseModel):
     """Where media and artifacts live."""
 
     endpoint_url: str | None = None  # None: AWS itself
+    public_endpoint_url: str | None = None  # how senders of parts reach it; None: as the server does
     region: str = "us-east-1"  # what S3-compatible servers expect when they have no regions
     bucket: str = "deepdefend"
     access_key_id: SecretStr | None = None  # None: boto3's own credential chain (IAM roles)
@@ -59,6 +60,13 @@ class StepSettings(BaseModel):
     chord_grace: timedelta = timedelta(seconds=3)  # how long the chord may take to ring for fusion
     hard_limit: timedelta = timedelta(hours=1)  # of one step; a hung process is killed then
     poll: timedelta = timedelta(seconds=1)  # the dispatcher's fallback when a NOTIFY is lost
+
+
+class LaneSettings(BaseModel):
+    """What the less urgent lanes are sure of while a more urgent one never runs dry."""
+
+    standard_every: Annotated[int, Field(ge=2)] = 4  # one message in so many that a worker takes
+    batch_every: Annotated[int, Field(ge=2)] = 8  # 500 of batch behind a stream of others go on, slowly
 
 
 class ModelSettings(BaseModel):
@@ -107,8 +115,10 @@ class UploadSettings(BaseModel):
     """Files that go straight to the storage in parts."""
 
     part_bytes: Annotated[int, Field(ge=5 * MiB)] = 16 * MiB  # a lost part costs seconds, 500 MiB is 32
-    url_ttl: timedelta = timedelta(hours=1)  # of a presigned part; a client may ask for new ones
+    # Of a presigned part; a client may ask for new ones. S3 takes no more than a week.
+    url_ttl: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=7))] = timedelta(hours=1)
     ttl: timedelta = timedelta(hours=24)  # unused by then, the parts are dropped
+    open: Annotated[int, Field(ge=1)] = 32  # of one owner, not used in an analysis yet: disk that costs
 
 
 class RetentionSettings(BaseModel):
@@ -161,6 +171,7 @@ class Settings(BaseSettings):
     s3: S3Settings = S3Settings()
     limits: Limits = Limits()
     steps: StepSettings = StepSettings()
+    lanes: LaneSettings = LaneSettings()
     models: ModelSettings = ModelSettings()
     narrator: NarratorSettings = NarratorSettings()
     webhooks: WebhookSettings = WebhookSettings()

@@ -1,92 +1,48 @@
-"""Object storage: any S3-compatible server. Streams in parts, so memory does not grow with a file."""
+"""Any S3-compatible server, through boto3."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import boto3
 from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from core.config import S3Settings, settings
-from core.errors import NotFound, StorageError
+from core.config import ChecksumMode, S3Settings
+from core.errors import Conflict, NotFound, StorageError
+from core.storage.contract import Digest, LooseParts, StoredPart, Upload
 
 #: S3 allows 10 000 parts; with 8 MiB parts that is 80 GB, far beyond any size limit here.
 DELETE_BATCH = 1000  # keys in one DeleteObjects call, S3's own maximum
-
-
-class Upload(Protocol):
-    """An object being written. Nothing is visible under its key before `complete`."""
-
-    def write(self, data: bytes) -> None:
-        """Append bytes; blocks while a full part is sent."""
-        ...
-
-    def complete(self) -> None:
-        """Make the object visible."""
-        ...
-
-    def abort(self) -> None:
-        """Forget what was sent. May be called at any time, also twice."""
-        ...
-
-
-class Storage(Protocol):
-    """What the product needs of a storage. Every method raises StorageError when it does not answer."""
-
-    def open_upload(self, key: str) -> Upload:
-        """Begin to write an object of unknown size."""
-        ...
-
-    def upload_file(self, path: Path, key: str, *, content_type: str = "application/octet-stream") -> None:
-        """Copy a local file to `key`."""
-        ...
-
-    def download_file(self, key: str, path: Path, *, checkpoint: Callable[[], None] = lambda: None) -> None:
-        """Copy an object to a local file. Raises NotFound, and what `checkpoint` raises on the way."""
-        ...
-
-    def read(self, key: str) -> bytes:
-        """The whole of a small object. Raises NotFound."""
-        ...
-
-    def read_range(self, key: str, start: int, end: int) -> bytes:
-        """Bytes `start` (inclusive) to `end` (exclusive). Raises NotFound."""
-        ...
-
-    def delete(self, key: str) -> None:
-        """Delete one object; a missing one is no error."""
-        ...
-
-    def delete_prefix(self, prefix: str) -> int:
-        """Delete every object below `prefix`; returns how many there were."""
-        ...
-
-    def keys(self, prefix: str) -> Iterator[str]:
-        """Names of the objects below `prefix`."""
-        ...
-
-    def check(self) -> None:
-        """Raise StorageError unless the bucket answers."""
-        ...
+DIGEST_PIECE = 1024 * 1024  # bytes in memory while an object is hashed
+#: S3's words for "this is not the part that you mean" when parts are joined.
+CHANGED_PARTS = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 
 
 @contextlib.contextmanager
-def _translated(doing: str) -> Iterator[None]:
+def _translated(doing: str, *, missing: str | None = None) -> Iterator[None]:
+    """Our errors for theirs. With `missing`, only that code is NotFound: a lost bucket is 404 too."""
     try:
         yield
     except ClientError as error:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if status == 404:  # noqa: PLR2004 - HTTP's own number
+        if _code(error) == missing if missing else status == 404:  # noqa: PLR2004 - HTTP's own number
             raise NotFound(f"{doing}: no such object") from error
         raise StorageError(f"{doing}: {error}") from error
     except (BotoCoreError, Boto3Error, OSError) as error:  # boto3 wraps what befalls a file
         raise StorageError(f"{doing}: {error}") from error
+
+
+def _code(error: BaseException | None) -> str | None:
+    """S3's own name of what went wrong."""
+    code: str | None = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else None
+    return code
 
 
 class S3Upload:
@@ -145,6 +101,15 @@ class S3Storage:
     def __init__(self, config: S3Settings) -> None:
         self._config = config
         self._client = boto3.client("s3", **_client_arguments(config))
+        # Signs for others: they may know the server by another name, and send plain bytes, so that no
+        # checksum may be promised for their parts. SigV4, since version 2 signs no length.
+        public = config.model_copy(
+            update={
+                "endpoint_url": config.public_endpoint_url or config.endpoint_url,
+                "checksum_mode": ChecksumMode.WHEN_REQUIRED,
+            }
+        )
+        self._signer = boto3.client("s3", **_client_arguments(public, signature_version="s3v4"))
 
     def open_upload(self, key: str) -> Upload:
         """Begin a multipart upload to `key`."""
@@ -204,6 +169,85 @@ class S3Storage:
             for page in pages:
                 yield from (item["Key"] for item in page.get("Contents", ()))
 
+    def digest(self, key: str, *, checkpoint: Callable[[], None] = lambda: None) -> Digest:
+        """SHA-256 and size of an object, a piece at a time."""
+        found, size = hashlib.sha256(), 0
+        with _translated(f"get {key}"):
+            body = self._client.get_object(Bucket=self._config.bucket, Key=key)["Body"]
+            with contextlib.closing(body):
+                for piece in body.iter_chunks(DIGEST_PIECE):
+                    found.update(piece)
+                    size += len(piece)
+                    checkpoint()
+        return Digest(sha256=found.hexdigest(), size_bytes=size)
+
+    def open_parts(self, key: str) -> str:
+        """Begin a multipart upload whose parts come by `part_url`."""
+        with _translated("open parts"):
+            made = self._client.create_multipart_upload(Bucket=self._config.bucket, Key=key)
+        multipart_id: str = made["UploadId"]
+        return multipart_id
+
+    def part_url(self, key: str, multipart_id: str, number: int, size_bytes: int, ttl: timedelta) -> str:
+        """A presigned PUT; the length is signed, so that S3 refuses a body of another size."""
+        parameters = {
+            "Bucket": self._config.bucket,
+            "Key": key,
+            "UploadId": multipart_id,
+            "PartNumber": number,
+            "ContentLength": size_bytes,
+        }
+        with _translated("sign a part"):
+            url: str = self._signer.generate_presigned_url(
+                "upload_part", Params=parameters, ExpiresIn=int(ttl.total_seconds())
+            )
+        return url
+
+    def parts(self, key: str, multipart_id: str) -> dict[int, StoredPart]:
+        """The parts that have arrived, page by page."""
+        with _translated("list parts", missing="NoSuchUpload"):
+            pages = self._client.get_paginator("list_parts").paginate(
+                Bucket=self._config.bucket, Key=key, UploadId=multipart_id
+            )
+            return {
+                part["PartNumber"]: StoredPart(size_bytes=part["Size"], etag=part["ETag"])
+                for page in pages
+                for part in page.get("Parts", ())
+            }
+
+    def join_parts(self, key: str, multipart_id: str, parts: Mapping[int, StoredPart]) -> None:
+        """Make one object of the parts, which must still be what they were when they were listed."""
+        wanted = [{"PartNumber": number, "ETag": parts[number].etag} for number in sorted(parts)]
+        try:
+            with _translated("join parts", missing="NoSuchUpload"):
+                self._client.complete_multipart_upload(
+                    Bucket=self._config.bucket,
+                    Key=key,
+                    UploadId=multipart_id,
+                    MultipartUpload={"Parts": wanted},
+                )
+        except StorageError as error:
+            if _code(error.__cause__) in CHANGED_PARTS:
+                raise Conflict("a part was sent again meanwhile", code="parts_changed") from error
+            raise
+
+    def abort_parts(self, key: str, multipart_id: str) -> None:
+        """Drop the parts."""
+        with contextlib.suppress(NotFound), _translated("drop parts", missing="NoSuchUpload"):
+            self._client.abort_multipart_upload(Bucket=self._config.bucket, Key=key, UploadId=multipart_id)
+
+    def stale_multipart_uploads(self, older_than: timedelta) -> list[LooseParts]:
+        """Multipart uploads that began longer ago; those of rows in `core.uploads` may be among them."""
+        before = datetime.now(UTC) - older_than
+        with _translated("list multipart uploads"):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._config.bucket)
+            return [
+                LooseParts(key=item["Key"], multipart_id=item["UploadId"])
+                for page in pages
+                for item in page.get("Uploads", ())
+                if item["Initiated"] < before
+            ]
+
     def check(self) -> None:
         """Raise StorageError unless the bucket answers."""
         try:
@@ -221,7 +265,7 @@ class S3Storage:
                 self._client.create_bucket(Bucket=self._config.bucket)
 
 
-def _client_arguments(config: S3Settings) -> dict[str, Any]:
+def _client_arguments(config: S3Settings, **options: Any) -> dict[str, Any]:
     return {
         "endpoint_url": config.endpoint_url,
         "region_name": config.region,
@@ -235,11 +279,6 @@ def _client_arguments(config: S3Settings) -> dict[str, Any]:
             read_timeout=60,
             max_pool_connections=32,
             s3={"addressing_style": "path"} if config.endpoint_url else {},
+            **options,
         ),
     }
-
-
-@lru_cache(maxsize=1)
-def storage() -> S3Storage:
-    """The storage of this process, created on first use."""
-    return S3Storage(settings().s3)
