@@ -17,6 +17,7 @@ DeepDefendError
 ├── TooManyRequests (429)
 ├── Unavailable (503)
 ├── UnsafeUrl (422)        a URL that must not be called; never says what was found behind it
+├── Unreachable (502)      a safe URL whose server did not answer as HTTP; its code says how
 ├── Fenced                 a worker lost its lease; its results are discarded
 ├── MediaError             the file cannot be analysed; carries a stable code
 ├── DetectorUnavailable    no usable weights; carries the mending command
@@ -155,6 +156,14 @@ class UnsafeUrl(DeepDefendError):
 
     status_code = 422
     code = "unsafe_url"
+
+
+class Unreachable(DeepDefendError):
+    """The server of this URL could not be reached."""
+
+    # connect_failed, timed_out, tls_failed, connection_lost or bad_answer
+    status_code = 502
+    code = "connect_failed"
 
 
 class Unavailable(DeepDefendError):

@@ -1,0 +1,7 @@
+"""The only door out: calls to URLs that strangers gave us. Every one goes through `core.urls`."""
+
+from __future__ import annotations
+
+from workers.outbound.posting import Reply, post
+
+__all__ = ["Reply", "post"]
