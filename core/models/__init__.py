@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.models.analyses import Analysis, Interval, Media, Step, Track, Upload
 from core.models.base import Base
 from core.models.callers import ApiKey, AuditEntry, IdempotencyKey, RateLimit
+from core.models.erasures import Erasure
 from core.models.fleet import WorkerProcess
 from core.models.webhooks import WebhookAttempt, WebhookDelivery, WebhookEndpoint
 
@@ -13,6 +14,7 @@ __all__ = [
     "ApiKey",
     "AuditEntry",
     "Base",
+    "Erasure",
     "IdempotencyKey",
     "Interval",
     "Media",

@@ -18,14 +18,16 @@ class Media(Base):
     """The bytes of one file of one owner, stored once."""
 
     __tablename__ = "media"
-    __table_args__ = (UniqueConstraint("owner", "sha256"),)
+    __table_args__ = (UniqueConstraint("owner", "sha256"), Index("ix_media_object_key", "object_key"))
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     owner: Mapped[str]
     sha256: Mapped[str]
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     object_key: Mapped[str]
-    erased_at: Mapped[datetime | None]  #: the object is gone; the row stays for the reports that name it
+    #: The object must not be used any more: it is gone, or in a row of `erasures`. The row stays for the
+    #: reports that name it, until the owner sends the same bytes again.
+    erased_at: Mapped[datetime | None]
     facts: Mapped[dict[str, Any] | None]  #: MediaFacts, once extraction has seen it
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -36,6 +38,7 @@ class Upload(Base):
     __tablename__ = "uploads"
     __table_args__ = (
         Index("ix_uploads_expires_at", "expires_at"),
+        Index("ix_uploads_owner", "owner"),
         CheckConstraint("status IN ('open', 'completed', 'used', 'aborted')", name="status"),
     )
 
@@ -43,11 +46,17 @@ class Upload(Base):
     owner: Mapped[str]
     status: Mapped[str]
     object_key: Mapped[str]
-    multipart_id: Mapped[str | None]  #: S3's own id of the parts; null once they are joined or dropped
+    #: S3's own id of the parts; null once nothing of an aborted upload is left in the storage.
+    multipart_id: Mapped[str | None]
     filename: Mapped[str | None]
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     part_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str | None]  #: hex; as declared, then as verified
+    lease_expires: Mapped[datetime | None]  #: somebody is completing it until then
+    #: What used it; an erased analysis takes the file's name along.
+    analysis_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("analyses.id", ondelete="CASCADE"), index=True
+    )
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     completed_at: Mapped[datetime | None]
     expires_at: Mapped[datetime]
@@ -66,6 +75,7 @@ class Analysis(Base):
             "media_until",
             postgresql_where=text("media_until IS NOT NULL AND media_erased_at IS NULL"),
         ),
+        Index("ix_analyses_completed_at", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
         CheckConstraint("media_id IS NOT NULL OR source_url IS NOT NULL", name="sourced"),
         CheckConstraint("lane IN ('interactive', 'standard', 'batch')", name="lane"),
         CheckConstraint("(completed_at IS NULL) = (status IN ('queued', 'processing'))", name="ended"),
@@ -95,6 +105,7 @@ class Analysis(Base):
     retention_hours: Mapped[int | None]  #: as asked for; null: the server's own
     #: Set when the analysis ends: media and pictures go then. Null: kept until deleted.
     media_until: Mapped[datetime | None]
+    #: Pictures are gone, and the file unless another analysis of the owner's keeps the same bytes.
     media_erased_at: Mapped[datetime | None]
     held_at: Mapped[datetime | None]  #: legal hold: nothing of it is erased, by whatever road
     hold_reason: Mapped[str | None]

@@ -80,10 +80,13 @@ class RateLimit(Base):
 
 
 class AuditEntry(Base):
-    """Who did what to keys, deletions and holds. Rows are only ever added; no erasure takes them."""
+    """Who did what to keys, deletions and holds. A trigger refuses UPDATE and DELETE: rows are only added."""
 
     __tablename__ = "audit_entries"
-    __table_args__ = (Index("ix_audit_entries_owner_at_id", "owner", "at", "id"),)
+    __table_args__ = (
+        Index("ix_audit_entries_owner_at_id", "owner", "at", "id"),
+        Index("ix_audit_entries_subject", "subject"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     at: Mapped[datetime] = mapped_column(server_default=func.now())

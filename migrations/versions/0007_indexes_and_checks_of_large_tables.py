@@ -17,21 +17,27 @@ down_revision = "0006"
 branch_labels = None
 depends_on = None
 
-INDEXES = {
-    "ix_analyses_key_active": ("key_prefix", "completed_at IS NULL"),
-    "ix_analyses_media_due": ("media_until", "media_until IS NOT NULL AND media_erased_at IS NULL"),
+INDEXES: dict[str, tuple[str, str, str | None]] = {
+    "ix_analyses_key_active": ("analyses", "key_prefix", "completed_at IS NULL"),
+    "ix_analyses_media_due": (
+        "analyses",
+        "media_until",
+        "media_until IS NOT NULL AND media_erased_at IS NULL",
+    ),
+    "ix_analyses_completed_at": ("analyses", "completed_at", "completed_at IS NOT NULL"),
+    "ix_media_object_key": ("media", "object_key", None),
 }
 
 
 def upgrade() -> None:
     with op.get_context().autocommit_block():
-        for name, (column, where) in INDEXES.items():
-            op.drop_index(name, table_name="analyses", if_exists=True, postgresql_concurrently=True)
+        for name, (table, column, where) in INDEXES.items():
+            op.drop_index(name, table_name=table, if_exists=True, postgresql_concurrently=True)
             op.create_index(
                 name,
-                "analyses",
+                table,
                 [column],
-                postgresql_where=sa.text(where),
+                postgresql_where=None if where is None else sa.text(where),
                 postgresql_concurrently=True,
             )
         for check in ("ck_analyses_sourced", "ck_analyses_lane"):
@@ -40,5 +46,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     with op.get_context().autocommit_block():
-        for name in INDEXES:
-            op.drop_index(name, table_name="analyses", if_exists=True, postgresql_concurrently=True)
+        for name, (table, _, _) in INDEXES.items():
+            op.drop_index(name, table_name=table, if_exists=True, postgresql_concurrently=True)

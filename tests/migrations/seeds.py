@@ -6,7 +6,9 @@ from typing import Any
 
 A, B, C = (f"01890000-0000-7000-8000-00000000000{n}" for n in (1, 2, 3))
 MEDIA, STEP, KEY, REPLAY = (f"01890000-0000-7000-8000-0000000000{n}0" for n in (1, 2, 3, 4))
-UPLOAD, ENDPOINT, DELIVERY, ENTRY = (f"01890000-0000-7000-8000-0000000000{n}0" for n in (5, 6, 7, 8))
+UPLOAD, ENDPOINT, DELIVERY, ENTRY, ERASURE = (
+    f"01890000-0000-7000-8000-0000000000{n}0" for n in (5, 6, 7, 8, 9)
+)
 THEN, LATER = "2026-01-02T03:04:05.678901+00:00", "2036-01-02T03:04:05+00:00"
 ENVELOPE = '{"id": "x", "verdict": "INCONCLUSIVE", "nested": {"figure": 0.25, "none": null}}'
 
@@ -172,7 +174,11 @@ SEEDS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("rate_limits", {"key_prefix": "abcdefgh", "policy": "requests", "tokens": 0.5}),
         (
             "audit_entries",
-            {"id": ENTRY, "actor": "abcdefgh", "owner": "newsroom", "action": "key_created", "subject": "x"},
+            {"id": ENTRY, "actor": "abcdefgh", "owner": "newsroom", "action": "key.created", "subject": "x"},
+        ),
+        (
+            "erasures",
+            {"id": ERASURE, "analysis_id": B, "scope": "analysis", "owner": "newsroom", "actor": "abcdefgh"},
         ),
     ],
     "0007": [],
