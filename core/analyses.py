@@ -12,7 +12,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from core import steps
+from core import quotas, steps
 from core.config import settings
 from core.domain import (
     ANALYSIS_TRANSITIONS,
@@ -73,7 +73,11 @@ def submit(
     terms: Terms = ORDINARY,
     metadata: dict[str, Any] | None = None,
 ) -> Submission:
-    """Accept an analysis: media, analysis and its first step in one transaction."""
+    """Accept an analysis: media, analysis and its first step in one transaction.
+
+    Raises TooManyRequests when too many of the key's have not ended.
+    """
+    quotas.take_place(session, caller.key_id)
     media = _media_of(session, caller.owner, source) if isinstance(source, StoredUpload) else None
     analysis = Analysis(
         id=uuid7(),

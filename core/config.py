@@ -137,9 +137,12 @@ class AdmissionSettings(BaseModel):
     uploads: Annotated[int, Field(ge=1)] = 8  # bodies that one key sends to one API process at once
     requests: Annotated[int, Field(ge=1)] = 600  # of one key, in each `window`
     submissions: Annotated[int, Field(ge=1)] = 300  # the same, of those that accept work
-    window: timedelta = timedelta(seconds=60)
+    window: Annotated[timedelta, Field(ge=timedelta(seconds=1))] = timedelta(seconds=60)
+    failures: Annotated[int, Field(ge=1)] = 120  # refused keys of one address, in each `window`
+    bodies: Annotated[int, Field(ge=1)] = 32  # uploads of all keys in one API process at once; 18 MiB each
     queued: Annotated[int, Field(ge=1)] = 20_000  # analyses of everybody that have not ended: a day's work
-    min_free_bytes: Annotated[int, Field(ge=0)] = 1024 * MiB  # on the disk of temporary files
+    min_free_bytes: Annotated[int, Field(ge=0)] = 1024 * MiB  # on `temp_dir`, when it is set, and on `disks`
+    disks: tuple[Path, ...] = ()  # folders on other disks to watch, as a JSON list; `up` names its own
 
 
 class NarratorSettings(BaseModel):

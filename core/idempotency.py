@@ -154,6 +154,14 @@ def recall(session: Session, claim: Claim, *, payload: str) -> Answer:
     return Answer(status=row.status, headers=row.headers or {}, body=row.body or {})
 
 
+def is_answered(session: Session, owner: str, key: str) -> bool:
+    """Whether asking again would give a stored answer: that is no new work."""
+    query = select(IdempotencyKey.id).where(
+        IdempotencyKey.owner == owner, IdempotencyKey.key == key, IdempotencyKey.state == State.STORED.value
+    )
+    return session.scalar(query.where(IdempotencyKey.expires_at >= func.now())) is not None
+
+
 def release(session: Session, claim: Claim) -> bool:
     """The request failed: its retry starts anew. A stored answer, or another's claim, stays."""
     return _changed(session, delete(IdempotencyKey).where(*_held(claim)))
