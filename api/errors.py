@@ -29,7 +29,6 @@ from core import logging
 from core.errors import (
     DeepDefendError,
     Forbidden,
-    IdempotencyInProgress,
     InvalidRequest,
     NotFound,
     PayloadTooLarge,
@@ -134,7 +133,7 @@ def _headers_of(error: DeepDefendError) -> dict[str, str]:
     challenge = getattr(error, "challenge", None)
     if challenge:
         return {"WWW-Authenticate": challenge}
-    if isinstance(error, IdempotencyInProgress):
+    if "retry_after" in error.extra:
         return {"Retry-After": str(error.extra["retry_after"])}
     if error.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
         return {"Retry-After": str(OUTAGE_RETRY_AFTER)}

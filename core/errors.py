@@ -11,13 +11,16 @@ DeepDefendError
 ├── Forbidden (403)
 ├── NotFound (404)
 ├── Conflict (409)
-│   └── IdempotencyInProgress
+│   ├── IdempotencyInProgress
+│   └── CompletionInProgress
+├── ChecksumMismatch (422)  what arrived is not what was announced
 ├── PayloadTooLarge (413)
 ├── UnsupportedMedia (415)
 ├── TooManyRequests (429)
 ├── Unavailable (503)
 ├── UnsafeUrl (422)        a URL that must not be called; never says what was found behind it
 ├── Unreachable (502)      a safe URL whose server did not answer as HTTP; its code says how
+├── Unusable (502)         a server answered, but not with a file that can be taken
 ├── Fenced                 a worker lost its lease; its results are discarded
 ├── MediaError             the file cannot be analysed; carries a stable code
 ├── DetectorUnavailable    no usable weights; carries the mending command
@@ -130,6 +133,22 @@ class IdempotencyInProgress(Conflict):
         super().__init__(retry_after=retry_after)  # seconds
 
 
+class CompletionInProgress(Conflict):
+    """This upload is being completed; ask again later."""
+
+    code = "completion_in_progress"
+
+    def __init__(self, *, retry_after: int = 1) -> None:
+        super().__init__(retry_after=retry_after)  # seconds
+
+
+class ChecksumMismatch(DeepDefendError):
+    """The bytes that arrived are not those that were announced; they have been dropped."""
+
+    status_code = 422
+    code = "checksum_mismatch"
+
+
 class PayloadTooLarge(DeepDefendError):
     """The file is larger than this server accepts."""
 
@@ -161,9 +180,17 @@ class UnsafeUrl(DeepDefendError):
 class Unreachable(DeepDefendError):
     """The server of this URL could not be reached."""
 
-    # connect_failed, timed_out, tls_failed, connection_lost or bad_answer
+    # connect_failed, timed_out, tls_failed, connection_lost, bad_answer or unavailable
     status_code = 502
     code = "connect_failed"
+
+
+class Unusable(DeepDefendError):
+    """The server of this URL did not answer with a file that can be taken."""
+
+    # refused, too_large or wrong_type
+    status_code = 502
+    code = "refused"
 
 
 class Unavailable(DeepDefendError):

@@ -172,7 +172,7 @@ class S3Storage:
     def digest(self, key: str, *, checkpoint: Callable[[], None] = lambda: None) -> Digest:
         """SHA-256 and size of an object, a piece at a time."""
         found, size = hashlib.sha256(), 0
-        with _translated(f"get {key}"):
+        with _translated(f"get {key}", missing="NoSuchKey"):
             body = self._client.get_object(Bucket=self._config.bucket, Key=key)["Body"]
             with contextlib.closing(body):
                 for piece in body.iter_chunks(DIGEST_PIECE):
