@@ -1,10 +1,9 @@
-"""The small fields of a submission: options, metadata, and a name to show people."""
+"""The small fields of a submission: options, terms and metadata."""
 
 from __future__ import annotations
 
 import json
 import math
-import unicodedata
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
@@ -27,8 +26,6 @@ FIELD_BOUNDS: Final[dict[str, int]] = {
 METADATA_DEPTH = 8
 #: A double has as many before its point; Python refuses to read 4300.
 MAX_DIGITS = 309
-#: What common file systems take as one name.
-MAX_FILENAME = 255
 
 
 def options_of(fields: Mapping[str, str]) -> Options:
@@ -93,26 +90,3 @@ def _check(value: Any, depth: int) -> None:
     if isinstance(value, list):
         for inner in value:
             _check(inner, depth - 1)
-
-
-def display_name(sent: str) -> str | None:
-    """The file's name as people may see it; never a path, never used to open anything.
-
-    Control characters, bidirectional overrides and the like go; the extension survives shortening.
-    """
-    base = sent.replace("\\", "/").rpartition("/")[2]
-    normal = unicodedata.normalize("NFC", base)
-    shown = "".join(" " if sign.isspace() else sign for sign in normal if not _hidden(sign))
-    name = " ".join(shown.split()).strip()
-    if name.strip(".") == "":
-        return None
-    if len(name) <= MAX_FILENAME:
-        return name
-    stem, dot, extension = name.rpartition(".")
-    tail = f"{dot}{extension}" if stem and len(extension) <= 10 else ""  # noqa: PLR2004 - `.mp4`, `.mpeg`, not prose
-    return name[: MAX_FILENAME - len(tail)] + tail
-
-
-def _hidden(sign: str) -> bool:
-    """Unicode category C: control, format, surrogate, private, unassigned; spaces are not hidden."""
-    return unicodedata.category(sign).startswith("C") and not sign.isspace()

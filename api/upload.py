@@ -19,13 +19,14 @@ from anyio import CapacityLimiter
 from starlette.requests import Request
 
 from api.errors import BodyTooLarge, UploadStalled
-from api.form import FIELD_BOUNDS, display_name, metadata_of, options_of, terms_of
+from api.form import FIELD_BOUNDS, metadata_of, options_of, terms_of
 from api.multipart import FILE, FormReader, boundary_of
 from core import logging
 from core.analyses import StoredUpload
 from core.config import Limits
 from core.domain import Frozen, Options, Terms
 from core.errors import InvalidOption, MalformedUpload, PayloadTooLarge, StorageError, UnsupportedMedia
+from core.filenames import display_name
 from core.storage import Storage, Upload
 
 log = logging.get(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64decode
 from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -9,10 +10,11 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MiB = 1024 * 1024
+FERNET_KEY_BYTES = 32
 
 
 class ChecksumMode(StrEnum):
@@ -90,14 +92,28 @@ Network = IPv4Network | IPv6Network
 class OutboundSettings(BaseModel):
     """What our own calls to other people's URLs may reach (architecture: 'Nobody let in')."""
 
-    #: Private ranges that may be called all the same, as a JSON list: '["10.1.0.0/16"]'.
-    allowed_networks: tuple[Network, ...] = ()
-    allowed_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (80, 443)
+    allowed_networks: tuple[Network, ...] = ()  # private ranges to be called all the same: docs/urls.md
+    allowed_ports: tuple[Annotated[int, Field(ge=1, le=65535)], ...] = (80, 443)  # these and no others
+
+
+def _checked_key(key: SecretStr) -> SecretStr:
+    """Raises ValueError for what Fernet would refuse at the first webhook."""
+    try:
+        length = len(urlsafe_b64decode(key.get_secret_value()))
+    except ValueError:  # its own text may quote the key
+        length = 0
+    if length != FERNET_KEY_BYTES:
+        raise ValueError("a key is 32 random bytes in URL-safe base64")
+    return key
 
 
 class WebhookSettings(OutboundSettings):
     """Telling others how an analysis ended."""
 
+    # Of the signing secrets, a JSON list: the first encrypts, all decrypt. Empty: from the secret key.
+    encryption_keys: tuple[Annotated[SecretStr, AfterValidator(_checked_key)], ...] = ()
+    max_endpoints: Annotated[int, Field(ge=1)] = 20  # of one owner; each is called for every event
+    keep_log: timedelta = timedelta(days=30)  # of deliveries that have ended, with their bodies and answers
     timeout: timedelta = timedelta(seconds=15)  # of one try; Standard Webhooks advises 15 to 30 s
     secret_overlap: timedelta = timedelta(hours=24)  # both secrets sign after a rotation
     disable_after: timedelta = timedelta(days=5)  # of nothing but failures
@@ -106,8 +122,9 @@ class WebhookSettings(OutboundSettings):
 class SourceUrlSettings(OutboundSettings):
     """Fetching the file that a submission names by URL."""
 
-    enabled: bool = True
-    connect_timeout: timedelta = timedelta(seconds=10)
+    enabled: bool = True  # False: submissions by URL fail with `source_disabled`
+    connect_timeout: timedelta = timedelta(seconds=10)  # for all addresses of a name together
+    idle_timeout: timedelta = timedelta(seconds=30)  # a server that is silent for longer has gone
     timeout: timedelta = timedelta(minutes=10)  # of the whole; 500 MiB at 1 MB/s is 9 minutes
 
 
