@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from workers.outbound.fetching import Fetched, fetch
 from workers.outbound.posting import Reply, post
 
-__all__ = ["Reply", "post"]
+__all__ = ["Fetched", "Reply", "fetch", "post"]
