@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from core import fleet
 from core.db import read
-from core.domain import AnalysisStatus, Stage, StepStatus
+from core.domain import AnalysisStatus, Lane, Stage, StepStatus
 from core.models import Analysis, Step
-from core.queue import Queue
+from core.queue import names_of
 
 
 def exposition() -> bytes:
@@ -65,15 +65,21 @@ class _Truth(Collector):
     def _owed(self) -> Metric:
         """The age of the oldest step that waits: what grows when a queue has no worker."""
         age = func.extract("epoch", func.now() - func.min(Step.created_at))
-        query = select(Step.stage, age).where(Step.status == StepStatus.PENDING.value).group_by(Step.stage)
-        ages = {stage: seconds for stage, seconds in self._session.execute(query)}  # noqa: C416 - as above
+        query = (
+            select(Step.stage, Analysis.lane, age)
+            .join(Analysis, Analysis.id == Step.analysis_id)
+            .where(Step.status == StepStatus.PENDING.value)
+            .group_by(Step.stage, Analysis.lane)
+        )
+        ages = {(stage, lane): seconds for stage, lane, seconds in self._session.execute(query)}
         gauge = GaugeMetricFamily(
             "deepdefend_oldest_owed_step_seconds",
             "Age of the oldest pending step; 0 without one.",
-            labels=["stage"],
+            labels=["stage", "lane"],
         )
         for stage in Stage:
-            gauge.add_metric([stage.value], float(ages.get(stage.value, 0)))
+            for lane in Lane:
+                gauge.add_metric([stage.value, lane.value], float(ages.get((stage.value, lane.value), 0)))
         return gauge
 
     def _leases(self) -> Metric:
@@ -87,6 +93,6 @@ class _Truth(Collector):
     def _workers(self) -> Metric:
         processes = fleet.live(self._session)
         gauge = GaugeMetricFamily("deepdefend_workers", "Live worker processes by queue.", labels=["queue"])
-        for queue in Queue:
-            gauge.add_metric([queue.value], sum(queue.value in process.queues for process in processes))
+        for name in names_of():
+            gauge.add_metric([name], sum(name in process.queues for process in processes))
         return gauge

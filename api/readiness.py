@@ -22,7 +22,7 @@ from api import broker
 from core import db, fleet, logging
 from core.errors import StorageError
 from core.models import WorkerProcess
-from core.queue import Queue
+from core.queue import names_of
 from core.storage import storage
 
 log = logging.get(__name__)
@@ -131,7 +131,7 @@ def _schema() -> Component:
 
 def _workers(processes: Sequence[WorkerProcess]) -> Component:
     """Live processes by queue: from their rows, for a worker can answer pings and consume nothing."""
-    counts = {queue.value: sum(queue.value in process.queues for process in processes) for queue in Queue}
+    counts = {name: sum(name in process.queues for process in processes) for name in names_of()}
     idle = [queue for queue, count in counts.items() if count == 0]
     if idle:
         return _degraded(f"nobody works on: {', '.join(idle)}", queues=counts)

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from cli.stack import commands
+from core.domain import Lane
 from core.queue import Queue
 
 
@@ -27,9 +28,12 @@ def worker(
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Processes or threads [default: 1 process or 4 threads].")
     ] = None,
+    lane: Annotated[
+        list[Lane] | None, typer.Option(help="Only this lane; may be repeated [default: every lane].")
+    ] = None,
 ) -> None:
     """Run one worker alone; settings come from DEEPDEFEND_… variables."""
-    _become(commands.worker(queues, concurrency))
+    _become(commands.worker(queues, concurrency, lane or Lane))
 
 
 def dispatcher() -> None:

@@ -134,7 +134,9 @@ class SoundSignal(StrEnum):
 
 
 class Lane(StrEnum):
-    """How long the submitter can wait. Lanes are queues of their own, so that one does not fill another."""
+    """How long the submitter can wait, the most urgent first. Lanes are queues of their own, so that one
+    does not fill another.
+    """
 
     INTERACTIVE = "interactive"  #: a person is looking at the screen
     STANDARD = "standard"

@@ -1,15 +1,21 @@
-"""Names of queues and tasks. The api and the workers meet only here."""
+"""Names of queues and tasks. The api and the workers meet only here.
+
+A kind of work has a Celery queue for each lane, so that a thousand files of one lane stand in nobody
+else's way. The standard lane keeps the bare name: `extraction`, beside `extraction.interactive` and
+`extraction.batch`, so that messages of a version without lanes are still read.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
-from core.domain import Stage
+from core.domain import Lane, Stage
 
 
 class Queue(StrEnum):
-    """A Celery queue; one worker service listens to each."""
+    """A kind of work; one worker service does each."""
 
     EXTRACTION = "extraction"
     VIDEO = "video"
@@ -39,3 +45,28 @@ QUEUE_OF_TASK: Final[dict[Task, Queue]] = {
     Task.AUDIO: Queue.AUDIO,
     Task.FUSE: Queue.FUSION,
 }
+
+#: Kinds of work that every lane has a queue of its own for. Webhooks have deadlines, not lanes.
+LANED: Final = frozenset({Queue.EXTRACTION, Queue.VIDEO, Queue.AUDIO, Queue.FUSION})
+_SEPARATOR: Final = "."
+
+
+def name_of(queue: Queue, lane: Lane = Lane.STANDARD) -> str:
+    """The Celery queue of a kind of work in a lane."""
+    bare = lane is Lane.STANDARD or queue not in LANED
+    return queue.value if bare else f"{queue.value}{_SEPARATOR}{lane.value}"
+
+
+def names_of(queues: Iterable[Queue] = Queue, lanes: Iterable[Lane] = Lane) -> tuple[str, ...]:
+    """The Celery queues of these kinds of work in these lanes, each once, the most urgent lane first."""
+    wanted = sorted(lanes, key=list(Lane).index)
+    return tuple(dict.fromkeys(name_of(queue, lane) for queue in queues for lane in wanted))
+
+
+def parse(name: str) -> tuple[Queue, Lane]:
+    """What a Celery queue is for; webhooks count as standard. Raises ValueError for a name not of ours."""
+    queue, _, lane = name.partition(_SEPARATOR)
+    found = Queue(queue), Lane(lane) if lane else Lane.STANDARD
+    if name_of(*found) != name:
+        raise ValueError(f"{name!r} is not a queue")
+    return found

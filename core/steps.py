@@ -1,4 +1,4 @@
-"""Steps: the outbox, the lease and the fence. Postgres is the truth; Celery only rings the bell.
+"""Steps: the lease and the fence. Postgres is the truth; Celery only rings the bell (core.outbox).
 
 A process claims a pending step (compare-and-set), beats its lease, and closes it in the same
 transaction that holds its results. Every write carries the attempt and the owner that claimed: a
@@ -11,10 +11,10 @@ them in different order wait for each other until Postgres kills one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session, aliased
 
@@ -23,6 +23,9 @@ from core.domain import ACTIVE, BRANCHES, STEP_TERMINAL, Frozen, Reason, Stage, 
 from core.errors import Fenced
 from core.models import Analysis, Step
 
+#: What this code writes into `Step.payload` and can read. Raised when workers of the version before could
+#: not read it: they leave such steps to others, and so does a dispatcher of theirs.
+FORMAT: Final = 1
 #: The channel the dispatcher listens to; a NOTIFY is delivered with the commit that caused it.
 CHANNEL = "deepdefend_steps"
 
@@ -55,6 +58,7 @@ def owe(session: Session, analysis_id: UUID, steps: Iterable[NewStep]) -> None:
             stage=step.stage.value,
             shard=step.shard,
             payload=step.payload,
+            format=FORMAT,
             status=StepStatus.PENDING.value,
         )
         for step in steps
@@ -73,8 +77,8 @@ def claim(
 ) -> Claim | None:
     """Lease a pending step, or return None when there is nothing to do here.
 
-    None covers every reason alike: done, running elsewhere, its analysis ended, or (for fusion) a
-    branch still open. The caller just returns.
+    None covers every reason alike: done, running elsewhere, written by a newer version, its analysis
+    ended, or (for fusion) a branch still open. The caller just returns.
     """
     if not _lock_active(session, analysis_id):
         return None
@@ -86,6 +90,7 @@ def claim(
             Step.stage == stage.value,
             Step.shard == shard,
             Step.status == StepStatus.PENDING.value,
+            readable(),
             Step.attempt < config.max_attempts,
             *ready,
         )
@@ -230,7 +235,10 @@ def expired_query() -> Select[UUID]:
     return (
         select(Step.id)
         .where(
-            Step.status == StepStatus.RUNNING.value, Step.closed_at.is_(None), Step.lease_expires < func.now()
+            Step.status == StepStatus.RUNNING.value,
+            Step.closed_at.is_(None),
+            Step.lease_expires < func.now(),
+            readable(),
         )
         .with_for_update(skip_locked=True)
     )
@@ -248,31 +256,6 @@ def abandon(session: Session, analysis_id: UUID, reason: str) -> None:
             lease_expires=None,
             closed_at=func.now(),
         )
-    )
-
-
-def owed(session: Session, config: StepSettings, limit: int = 500) -> list[Step]:
-    """Pending steps of living analyses to publish now, oldest first, locked for this transaction."""
-    return list(session.scalars(owed_query(config).limit(limit)))
-
-
-def owed_query(config: StepSettings) -> Select[Step]:
-    """What is owed, locked.
-
-    A step is owed when it was never published, or was published long ago and nobody claimed it.
-    Fusion is owed when its branches are closed and the chord did not ring for it in time.
-    """
-    never = Step.published_at.is_(None)
-    stale = Step.published_at < func.now() - config.republish_after
-    is_fuse = Step.stage == Stage.FUSE.value
-    due = or_(
-        and_(~is_fuse, or_(never, stale)), and_(is_fuse, ~open_branches(), or_(never, _chord_silent(config)))
-    )
-    return (
-        select(Step)
-        .where(Step.status == StepStatus.PENDING.value, Step.closed_at.is_(None), _analysis_active(), due)
-        .order_by(Step.created_at, Step.id)
-        .with_for_update(of=Step, skip_locked=True)
     )
 
 
@@ -294,25 +277,6 @@ def why_lost(step: Step) -> Reason:
     return known.get(step.reason or "", Reason.DETECTOR_FAILED)
 
 
-def waiting_fusion(session: Session, analysis_id: UUID) -> Step | None:
-    """The fuse step when it has never been published, locked: the body of a chord to be."""
-    return session.scalar(
-        select(Step)
-        .where(
-            Step.analysis_id == analysis_id,
-            Step.stage == Stage.FUSE.value,
-            Step.status == StepStatus.PENDING.value,
-            Step.published_at.is_(None),
-        )
-        .with_for_update(skip_locked=True)
-    )
-
-
-def mark_published(session: Session, step_ids: Sequence[UUID]) -> None:
-    """Record that messages for these steps are with the broker."""
-    session.execute(update(Step).where(Step.id.in_(step_ids)).values(published_at=func.now()))
-
-
 def _held(claim: Claim) -> ColumnElement[bool]:
     return and_(
         Step.id == claim.step_id,
@@ -322,17 +286,16 @@ def _held(claim: Claim) -> ColumnElement[bool]:
     )
 
 
-def _analysis_active() -> ColumnElement[bool]:
-    return exists().where(
-        Analysis.id == Step.analysis_id, Analysis.status.in_([status.value for status in ACTIVE])
-    )
-
-
 def _lock_active(session: Session, analysis_id: UUID) -> bool:
     """Take the analysis row; False when there is none or it has ended."""
     active = [status.value for status in ACTIVE]
     query = select(Analysis.id).where(Analysis.id == analysis_id, Analysis.status.in_(active))
     return session.scalar(query.with_for_update(key_share=True)) is not None
+
+
+def readable() -> ColumnElement[bool]:
+    """SQL: the step is of this version or an older one."""
+    return Step.format <= FORMAT
 
 
 def open_branches() -> ColumnElement[bool]:
@@ -349,15 +312,3 @@ def open_branches() -> ColumnElement[bool]:
         .correlate(Step)
         .exists()
     )
-
-
-def _chord_silent(config: StepSettings) -> ColumnElement[bool]:
-    """SQL: the last branch closed a while ago and fusion was not rung since."""
-    other = aliased(Step)
-    last_closed = (
-        select(func.max(other.closed_at))
-        .where(other.analysis_id == Step.analysis_id)
-        .correlate(Step)
-        .scalar_subquery()
-    )
-    return func.greatest(last_closed, Step.published_at) < func.now() - config.chord_grace

@@ -2,7 +2,8 @@
 """Container health: exit 0 when every named queue has a live worker, or the dispatcher's lock is held.
 
 Usage: `alive QUEUE... | dispatcher`. It asks Postgres, not the worker: one that answers pings without
-consuming has been seen, its heartbeat row not. Two replicas of a queue vouch for each other.
+consuming has been seen, its heartbeat row not. Two replicas of a queue vouch for each other. A bare
+kind of work (`video`) is its standard lane's queue; a worker for one lane names it: `video.interactive`.
 """
 
 from __future__ import annotations

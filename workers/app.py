@@ -14,7 +14,7 @@ from kombu.entity import Queue as KombuQueue
 
 from core import logging
 from core.config import Settings, settings
-from core.queue import QUEUE_OF_TASK, Queue
+from core.queue import QUEUE_OF_TASK, names_of
 
 #: Chord keys must outlive the longest analysis, or its fusion is silently never rung for.
 CHORD_KEEP = timedelta(days=1)
@@ -32,7 +32,7 @@ def configuration(config: Settings) -> dict[str, object]:
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],  # a message can carry no code
-        "task_queues": [KombuQueue(queue.value) for queue in Queue],  # type: ignore[no-untyped-call]
+        "task_queues": [KombuQueue(name) for name in names_of()],  # type: ignore[no-untyped-call]
         "task_routes": {task.value: {"queue": queue.value} for task, queue in QUEUE_OF_TASK.items()},
         "task_create_missing_queues": False,  # a typo fails instead of filling a queue nobody reads
         "task_acks_late": False,  # liveness is the lease in Postgres
@@ -50,7 +50,8 @@ def configuration(config: Settings) -> dict[str, object]:
         "broker_transport_options": {
             **timeouts,
             "health_check_interval": 25,
-            "global_keyprefix": "deepdefend:",
+            "global_keyprefix": PREFIX,
+            "queue_order_strategy": "workers.lanes:LaneOrder",
         },
         "result_backend_transport_options": {"global_keyprefix": PREFIX},
         "redis_socket_timeout": 5,

@@ -17,29 +17,31 @@ from uuid import UUID
 import psycopg2
 from kombu.exceptions import OperationalError as BrokerDown
 from redis.exceptions import RedisError
-from sqlalchemy import func
-from sqlalchemy import select as sql_select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from core import analyses, db, fleet, idempotency, logging, steps
+from core import analyses, db, fleet, idempotency, logging, outbox, steps
 from core.config import settings
 from core.db import read, transaction
-from core.domain import BRANCHES, Stage, StepStatus
+from core.domain import BRANCHES, Lane, Stage
 from core.errors import DeepDefendError
 from core.models import Step
-from core.queue import QUEUE_OF_TASK, TASK_OF_STAGE, Queue
 from workers import leftovers, pipeline
 
 log = logging.get(__name__)
 #: Any constant will do: it names "the dispatcher" among this database's advisory locks.
 DISPATCHER_LOCK = 0x0DD_0002
+#: Steps that one round publishes: then it looks again, at what is urgent and at what has to end.
+SOME = 100
 #: Kombu wraps most of what a dead broker raises, redis-py's own errors reach us from the chord counter.
 BROKER_ERRORS = (BrokerDown, RedisError, ConnectionError, TimeoutError)
 
 
-def sweep() -> None:
-    """One round: end, heal, publish. Each part commits on its own, so that one does not hold up another."""
+def sweep() -> bool:
+    """One round: end, heal, publish; True when there may be more to publish.
+
+    Each part commits on its own, so that one does not hold up another.
+    """
     late = DeepDefendError("not done before its deadline", code="deadline_exceeded")
     with read() as session:
         overdue = analyses.overdue(session)
@@ -52,7 +54,7 @@ def sweep() -> None:
     with read() as session:
         stuck = analyses.stuck(session)
     _end(stuck)
-    publish_owed()
+    return publish_owed()
 
 
 def _end(failures: Sequence[tuple[UUID, DeepDefendError]]) -> None:
@@ -64,18 +66,19 @@ def _end(failures: Sequence[tuple[UUID, DeepDefendError]]) -> None:
             log.warning(error.detail, action="ended", code=error.code, analysis_id=str(analysis_id))
 
 
-def publish_owed() -> None:
-    """Publish every owed step, analysis by analysis; stop at the first sign of a dead broker.
+def publish_owed() -> bool:
+    """Publish some of what is owed, the most urgent lane first; True when there may be more.
 
-    A crash between the message and the mark sends it twice, which the claim absorbs.
+    Stops at the first sign of a dead broker. A crash between the message and the mark sends it twice,
+    which the claim absorbs. Its rows are locked until the end, so nobody can claim before: hence `SOME`.
     """
-    while True:
-        with transaction() as session:
-            owed = _still_missing(session, steps.owed(session, settings().steps))
-            for analysis_id, due in _by_analysis(owed).items():
-                _publish(session, analysis_id, due)
-        if not owed:
-            return
+    with transaction() as session:
+        _spare_waiting(session)
+        owed = outbox.owed(session, settings().steps, SOME)
+        lanes = outbox.lanes(session, {step.analysis_id for step in owed})
+        for analysis_id, due in _by_analysis(owed).items():
+            _publish(session, analysis_id, lanes[analysis_id], due)
+    return len(owed) == SOME
 
 
 def _by_analysis(owed: Sequence[Step]) -> dict[UUID, list[Step]]:
@@ -85,21 +88,22 @@ def _by_analysis(owed: Sequence[Step]) -> dict[UUID, list[Step]]:
     return grouped
 
 
-def _publish(session: Session, analysis_id: UUID, due: list[Step]) -> None:
+def _publish(session: Session, analysis_id: UUID, lane: Lane, due: list[Step]) -> None:
     """The first publication of all branches goes out as a chord; everything else step by step."""
-    branches = [step for step in due if Stage(step.stage) in BRANCHES and step.published_at is None]
-    fusion = steps.waiting_fusion(session, analysis_id) if branches else None
+    first_time = any(Stage(step.stage) in BRANCHES and step.published_at is None for step in due)
+    fusion = outbox.waiting_fusion(session, analysis_id) if first_time else None
     if fusion is not None:
-        pipeline.send_chord(branches, fusion)
-        _mark(session, [*branches, fusion])
+        branches = outbox.waiting_branches(session, analysis_id)  # also those beyond `SOME`
+        pipeline.send_chord(branches, fusion, lane)
+        _mark(session, [*branches, fusion], lane)
         due = [step for step in due if step not in branches]
     for step in due:
-        pipeline.send(step)
-        _mark(session, [step])
+        pipeline.send(step, lane)
+        _mark(session, [step], lane)
 
 
-def _mark(session: Session, published: Sequence[Step]) -> None:
-    steps.mark_published(session, [step.id for step in published])
+def _mark(session: Session, published: Sequence[Step], lane: Lane) -> None:
+    outbox.mark_published(session, [step.id for step in published])
     for step in published:
         log.info(
             "published",
@@ -107,34 +111,15 @@ def _mark(session: Session, published: Sequence[Step]) -> None:
             analysis_id=str(step.analysis_id),
             stage=step.stage,
             shard=step.shard,
+            lane=lane.value,
         )
 
 
-def _still_missing(session: Session, owed: Sequence[Step]) -> list[Step]:
-    """Drop stale steps whose messages are still queued: a long queue is not a lost message."""
-    stale = [step for step in owed if step.published_at is not None]
-    busy = {stage for stage in {step.stage for step in stale} if _queue_holds_all(session, stage)}
-    waiting = [step for step in stale if step.stage in busy]
-    if waiting:
-        steps.mark_published(session, [step.id for step in waiting])  # looked at again later
-    return [step for step in owed if step not in waiting]
-
-
-def _queue_holds_all(session: Session, stage: str) -> bool:
-    queue: Queue = QUEUE_OF_TASK[TASK_OF_STAGE[Stage(stage)]]
-    unclaimed = session.scalar(
-        sql_select(func.count())
-        .select_from(Step)
-        .where(
-            Step.stage == stage,
-            Step.status == StepStatus.PENDING.value,
-            Step.closed_at.is_(None),
-            Step.published_at.is_not(None),
-            # The body of a chord counts as published from the start, and is rung for by the last branch.
-            *([~steps.open_branches()] if stage == Stage.FUSE.value else []),
-        )
-    )
-    return pipeline.waiting(queue) >= (unclaimed or 0)
+def _spare_waiting(session: Session) -> None:
+    """Leave stale steps alone whose messages are still queued: a long queue is not a lost message."""
+    for stage, lane in outbox.stale(session, settings().steps):
+        if pipeline.waiting(pipeline.queue_of(stage, lane)) >= outbox.unclaimed(session, stage, lane):
+            outbox.postpone(session, settings().steps, stage, lane)
 
 
 class Dispatcher:
@@ -179,12 +164,13 @@ class Dispatcher:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")  # raises when the lock's connection is gone: then we lead no more
         connection.notifies.clear()
+        more = False
         try:
-            sweep()
+            more = sweep()
         except BROKER_ERRORS as error:
             log.warning("the broker is away", action="broker_away", error=str(error))
             self._stopping.wait(1)
-        if not connection.notifies:
+        if not more and not connection.notifies:
             select.select([connection], [], [], settings().steps.poll.total_seconds())
             connection.poll()
 

@@ -14,40 +14,50 @@ from uuid import UUID, uuid5
 from celery import chord
 from celery.canvas import Signature
 
-from core.domain import Stage
+from core.domain import Lane, Stage
 from core.models import Step
-from core.queue import QUEUE_OF_TASK, TASK_OF_STAGE, Queue
+from core.queue import QUEUE_OF_TASK, TASK_OF_STAGE, name_of
 from workers.app import app
 
 #: Task ids are derived from (step, attempt): a message sent twice is recognisable as such.
 TASK_NAMESPACE = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 
 
-def message(step: Step) -> Signature:
+#: Header of every message, for people and debuggers; what decides is the row.
+FORMAT_HEADER = "deepdefend_format"
+
+
+def message(step: Step, lane: Lane) -> Signature:
     """The message for one step: ids only."""
     name = TASK_OF_STAGE[Stage(step.stage)]
     return app.signature(
         name.value,
         args=(str(step.analysis_id), step.shard),
         immutable=True,  # a chord body must not be given the header's results
-        queue=QUEUE_OF_TASK[name].value,
+        queue=queue_of(step.stage, lane),
         task_id=str(uuid5(TASK_NAMESPACE, f"{step.id}:{step.attempt}")),
+        headers={FORMAT_HEADER: step.format},
     )
 
 
-def send(step: Step) -> None:
+def queue_of(stage: str, lane: Lane) -> str:
+    """Name of the Celery queue that steps of that stage wait in."""
+    return name_of(QUEUE_OF_TASK[TASK_OF_STAGE[Stage(stage)]], lane)
+
+
+def send(step: Step, lane: Lane) -> None:
     """Ring for one step. Raises kombu.exceptions.OperationalError when the broker is away."""
-    message(step).apply_async(retry=False)
+    message(step, lane).apply_async(retry=False)
 
 
-def send_chord(branches: Sequence[Step], fusion: Step) -> None:
+def send_chord(branches: Sequence[Step], fusion: Step, lane: Lane) -> None:
     """Ring for all branches of an analysis, and for its fusion once they have returned."""
-    chord([message(step) for step in branches])(message(fusion), retry=False)
+    chord([message(step, lane) for step in branches])(message(fusion, lane), retry=False)
 
 
-def waiting(queue: Queue) -> int:
-    """Messages in a queue that no worker has taken."""
+def waiting(queue: str) -> int:
+    """Messages in a queue, by its name, that no worker has taken."""
     with app.connection_for_read() as connection:
         # Not `passive`: its existence check does not know of the key prefix (kombu 5.7).
-        declared = connection.default_channel.queue_declare(queue=queue.value)
+        declared = connection.default_channel.queue_declare(queue=queue)
     return int(declared.message_count)

@@ -30,7 +30,7 @@ from core.config import settings
 from core.db import transaction
 from core.domain import Modality
 from core.errors import DetectorUnavailable
-from core.queue import Queue
+from core.queue import Queue, parse
 from workers import workspace
 from workers.heart import Heart
 
@@ -43,7 +43,7 @@ QUEUES_VARIABLE = "DEEPDEFEND_WORKER_QUEUES"
 PR_SET_PDEATHSIG = 1  # prctl(2)
 #: From the worker to its children: hand back what you hold. Ignored by one that is still starting.
 LET_GO = signal.SIGURG
-MODALITY_OF_QUEUE = {Queue.VIDEO.value: Modality.VIDEO, Queue.AUDIO.value: Modality.AUDIO}
+MODALITY_OF_QUEUE = {Queue.VIDEO: Modality.VIDEO, Queue.AUDIO: Modality.AUDIO}
 
 
 class WorkerState:
@@ -75,7 +75,11 @@ class WorkerState:
 
     def modalities(self) -> list[Modality]:
         """What this process must be able to score."""
-        return [MODALITY_OF_QUEUE[queue] for queue in self.queues if queue in MODALITY_OF_QUEUE]
+        return [modality for queue, modality in MODALITY_OF_QUEUE.items() if queue in self.kinds()]
+
+    def kinds(self) -> set[Queue]:
+        """The kinds of work this process does, in whichever lanes."""
+        return {parse(name)[0] for name in self.queues}
 
     def detector(self, modality: Modality) -> Detector[Any]:
         """The loaded detector. Looks again when there was none: weights may have been pulled since.
@@ -102,7 +106,7 @@ class WorkerState:
                 boot_id=self.boot_id,
                 queues=self.queues,
                 version=version("deepdefend"),
-                sandbox=sandbox.level() if Queue.EXTRACTION.value in self.queues else None,
+                sandbox=sandbox.level() if Queue.EXTRACTION in self.kinds() else None,
                 detectors=[self._status(modality) for modality in self.modalities()],
             )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from core.queue import Queue
+from core.domain import Lane
+from core.queue import Queue, names_of
 
 #: Decoding and models need processes; judging and posting mostly wait.
 PREFORK = frozenset({Queue.EXTRACTION, Queue.VIDEO, Queue.AUDIO})
@@ -31,14 +32,21 @@ def api(host: str, port: int) -> tuple[str, ...]:
     return (*PYTHON, "uvicorn", "api.app:app", *where, *quiet, *wire)
 
 
-def worker(queues: Sequence[Queue], concurrency: int | None = None) -> tuple[str, ...]:
-    """A Celery worker; prefork for decoding and models, threads when it serves neither."""
+def worker(
+    queues: Sequence[Queue], concurrency: int | None = None, lanes: Iterable[Lane] = Lane
+) -> tuple[str, ...]:
+    """A Celery worker; prefork for decoding and models, threads when it serves neither.
+
+    It listens to every lane of its kinds of work, or to some alone; its name in Flower says so.
+    """
+    chosen = frozenset(lanes)
     heavy = bool(PREFORK & set(queues))
-    names = ",".join(queue.value for queue in queues)
+    names = ",".join(names_of(queues, chosen))
+    alone = [] if chosen == frozenset(Lane) else [lane.value for lane in Lane if lane in chosen]
     pool = ("--pool", "prefork" if heavy else "threads")
     size = ("--concurrency", str(concurrency or (1 if heavy else THREADS)))
     quiet = ("--without-gossip", "--without-mingle", "--loglevel", "INFO")
-    node = ("--hostname", f"{names.replace(',', '-')}@%h")
+    node = ("--hostname", f"{'-'.join([*(queue.value for queue in queues), *alone])}@%h")
     return (
         *PYTHON,
         "celery",

@@ -10,7 +10,7 @@ from cli.stack.state import write_private
 from core import db, fleet, keys
 from core.errors import Unauthorized
 from core.models import WorkerProcess
-from core.queue import Queue
+from core.queue import names_of
 
 KEY_NAME = "first key"
 
@@ -40,7 +40,7 @@ def missing_queues() -> set[str]:
     """Queues that no live worker process listens to."""
     with db.read() as session:
         served = {queue for process in fleet.live(session) for queue in process.queues}
-    return {queue.value for queue in Queue} - served
+    return set(names_of()) - served
 
 
 def answers(host: str, port: int, path: str) -> bool:

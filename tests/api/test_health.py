@@ -18,7 +18,7 @@ from core import db, fleet
 from core.config import settings
 from core.domain import Stage
 from core.keys import Caller
-from core.queue import Queue
+from core.queue import Queue, names_of
 from tests.core.factories import claim_step, create_analysis, expire_leases
 
 LOADED = {"modality": "video", "loaded": True, "id": "org/model", "version": "abc"}
@@ -36,7 +36,7 @@ def announce(*detectors: dict[str, Any], queues: tuple[Queue, ...] = tuple(Queue
         fleet.announce(
             session,
             boot_id="b-" + "-".join(queues),
-            queues=[queue.value for queue in queues],
+            queues=names_of(queues),
             version="1",
             sandbox="rlimits",
             detectors=detectors,
@@ -64,7 +64,7 @@ def test_all_is_well(http: httpx2.Client) -> None:
     assert {name: component["status"] for name, component in components.items()} == dict.fromkeys(
         ["broker", "database", "detectors", "schema", "storage", "workers"], "ok"
     )
-    assert components["workers"]["facts"]["queues"] == {queue.value: 1 for queue in Queue}
+    assert components["workers"]["facts"]["queues"] == dict.fromkeys(names_of(), 1)
 
 
 @pytest.mark.usefixtures("all_well")
@@ -81,7 +81,10 @@ def test_a_queue_without_a_worker_is_named(http: httpx2.Client) -> None:
     announce(LOADED, queues=(Queue.VIDEO, Queue.AUDIO))
     status, overall, components = ready(http)
     assert (status, overall) == (200, "degraded")
-    assert components["workers"]["detail"] == "nobody works on: extraction, fusion, webhooks"
+    assert components["workers"]["detail"] == (
+        "nobody works on: extraction.interactive, extraction, extraction.batch,"
+        " fusion.interactive, fusion, fusion.batch, webhooks"
+    )
     assert components["workers"]["facts"]["queues"]["video"] == 1
 
 
@@ -228,7 +231,7 @@ def test_detectors_are_those_the_workers_have(http: httpx2.Client) -> None:
     (worker,) = http.get("/v1/detectors").json()["workers"]
     for said, announced in zip(worker["detectors"], (LOADED, MISSING), strict=True):
         assert said == said | announced
-    assert worker["queues"] == [queue.value for queue in Queue]
+    assert worker["queues"] == list(names_of())
     assert worker["sandbox"] == "rlimits"
 
 
@@ -253,7 +256,7 @@ def figures(http: httpx2.Client) -> dict[tuple[str, ...], float]:
 def test_figures_are_counted_in_the_database(http: httpx2.Client, alice: Caller) -> None:
     before = figures(http)
     assert before["deepdefend_analyses", "queued"] == 0
-    assert before["deepdefend_oldest_owed_step_seconds", "extract"] == 0
+    assert before["deepdefend_oldest_owed_step_seconds", "standard", "extract"] == 0
     with db.transaction() as session:
         create_analysis(session, alice)
         busy = create_analysis(session, alice)
@@ -270,9 +273,11 @@ def test_figures_are_counted_in_the_database(http: httpx2.Client, alice: Caller)
     assert found["deepdefend_steps", "extract", "pending"] == 1
     assert found["deepdefend_steps", "extract", "running"] == 1
     assert found["deepdefend_steps", "fuse", "done"] == 0
-    assert 3600 <= found["deepdefend_oldest_owed_step_seconds", "extract"] < 3700
+    assert 3600 <= found["deepdefend_oldest_owed_step_seconds", "standard", "extract"] < 3700
+    assert found["deepdefend_oldest_owed_step_seconds", "batch", "extract"] == 0
     assert found["deepdefend_expired_leases",] == 1
     assert found["deepdefend_workers", "video"] == 1
+    assert found["deepdefend_workers", "video.batch"] == 1
     assert found["deepdefend_workers", "fusion"] == 0
 
 

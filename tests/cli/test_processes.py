@@ -31,19 +31,49 @@ def test_a_worker_for_heavy_queues_has_a_process_of_its_own(became: Became) -> N
     assert CliRunner().invoke(app, ["worker", "video"]).exit_code == 0
     assert became == [commands.worker([Queue.VIDEO])]
     words = " ".join(became[0])
-    assert "--queues video" in words
+    assert "--queues video.interactive,video,video.batch" in words
+    assert "--hostname video@%h" in words
     assert "--pool prefork --concurrency 1" in words
 
 
 def test_a_worker_for_light_queues_has_threads(became: Became) -> None:
     assert CliRunner().invoke(app, ["worker", "fusion", "webhooks", "--concurrency", "9"]).exit_code == 0
     words = " ".join(became[0])
-    assert "--queues fusion,webhooks" in words
+    assert "--queues fusion.interactive,fusion,fusion.batch,webhooks" in words
+    assert "--hostname fusion-webhooks@%h" in words
     assert "--pool threads --concurrency 9" in words
 
 
 @pytest.mark.parametrize(
-    "arguments", [["worker"], ["worker", "vidéo"], ["worker", "video", "--concurrency", "0"]]
+    ("lanes", "queues", "name"),
+    [
+        (["interactive"], "extraction.interactive", "extraction-interactive"),
+        (["batch", "interactive"], "extraction.interactive,extraction.batch", "extraction-interactive-batch"),
+        (["standard"], "extraction", "extraction-standard"),
+        (
+            ["standard", "batch", "interactive"],
+            "extraction.interactive,extraction,extraction.batch",
+            "extraction",
+        ),
+    ],
+)
+def test_a_worker_may_be_kept_for_a_lane(lanes: list[str], queues: str, name: str, became: Became) -> None:
+    options = [word for lane in lanes for word in ("--lane", lane)]
+    assert CliRunner().invoke(app, ["worker", "extraction", *options]).exit_code == 0
+    words = list(became[0])
+    assert words[words.index("--queues") + 1] == queues
+    assert words[words.index("--hostname") + 1] == f"{name}@%h"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["worker"],
+        ["worker", "vidéo"],
+        ["worker", "extraction.interactive"],
+        ["worker", "video", "--lane", "express"],
+        ["worker", "video", "--concurrency", "0"],
+    ],
 )
 def test_a_worker_needs_queues_that_exist(arguments: list[str], became: Became) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2

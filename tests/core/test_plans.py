@@ -9,7 +9,7 @@ from sqlalchemy import Select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
-from core import analyses, steps
+from core import analyses, outbox, steps
 from core.config import settings
 
 
@@ -27,7 +27,7 @@ def plan(session: Session, query: Select[Any]) -> str:
         (analyses.stuck_query(), "_active on analyses"),
         (analyses.uncleared_query(), "pk_analyses"),
         (steps.expired_query(), "ix_steps_open"),
-        (steps.owed_query(settings().steps), "ix_steps_open"),
+        (outbox.owed_query(settings().steps), "ix_steps_open"),
     ],
 )
 def test_what_is_over_is_not_looked_at(session: Session, query: Select[Any], index: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import analyses, db, steps
+from core import analyses, db, outbox, steps
 from core.config import settings
 from core.domain import AnalysisStatus, Reason, Stage, StepStatus
 from core.errors import DeepDefendError, Fenced
@@ -169,7 +169,7 @@ def test_an_outage_is_tried_again_until_the_attempts_are_used_up(session: Sessio
         claim = claim_step(session, analysis.id, Stage.EXTRACT)
         again = steps.retry_later(session, claim, "storage_unavailable", CONFIG)
         assert again is (attempt < CONFIG.max_attempts)
-        assert steps.owed(session, CONFIG) == []  # not at once: it counts as published just now
+        assert outbox.owed(session, CONFIG) == []  # not at once: it counts as published just now
     row = status_of(session, claim)
     assert (row.status, row.reason) == ("failed", "storage_unavailable")
 
@@ -180,30 +180,30 @@ def test_a_long_outage_is_waited_for_longer(session: Session) -> None:
     for waits in (1, 8):
         steps.retry_later(session, claim_step(session, analysis.id, Stage.EXTRACT), "away", CONFIG)
         for _ in range(waits):
-            assert steps.owed(session, CONFIG) == []
+            assert outbox.owed(session, CONFIG) == []
             age(session, pause)
-        assert len(steps.owed(session, CONFIG)) == 1
+        assert len(outbox.owed(session, CONFIG)) == 1
 
 
 def test_what_was_never_published_is_owed(session: Session) -> None:
     analysis = create_analysis(session)
-    owed = steps.owed(session, CONFIG)
+    owed = outbox.owed(session, CONFIG)
     assert [(step.analysis_id, step.stage) for step in owed] == [(analysis.id, "extract")]
-    steps.mark_published(session, [owed[0].id])
-    assert steps.owed(session, CONFIG) == []
+    outbox.mark_published(session, [owed[0].id])
+    assert outbox.owed(session, CONFIG) == []
 
 
 def test_what_nobody_claims_is_owed_again(session: Session) -> None:
     create_analysis(session)
-    steps.mark_published(session, [step.id for step in steps.owed(session, CONFIG)])
+    outbox.mark_published(session, [step.id for step in outbox.owed(session, CONFIG)])
     age(session, CONFIG.republish_after.total_seconds() + 1)
-    assert len(steps.owed(session, CONFIG)) == 1
+    assert len(outbox.owed(session, CONFIG)) == 1
 
 
 def test_nothing_is_owed_of_an_ended_analysis(session: Session) -> None:
     analysis = create_analysis(session)
     analyses.transition(session, analysis.id, AnalysisStatus.CANCELED)
-    assert steps.owed(session, CONFIG) == []
+    assert outbox.owed(session, CONFIG) == []
     assert [step.status for step in steps.of_analysis(session, analysis.id)] == ["skipped"]
 
 
@@ -212,14 +212,14 @@ def test_the_owed_are_locked_against_a_second_dispatcher(clean_database: str) ->
         create_analysis(session)
     with db.transaction() as one, db.transaction() as other:
         assert clean_database
-        assert len(steps.owed(one, CONFIG)) == 1
-        assert steps.owed(other, CONFIG) == []
+        assert len(outbox.owed(one, CONFIG)) == 1
+        assert outbox.owed(other, CONFIG) == []
 
 
 def test_fusion_waits_for_every_branch(session: Session) -> None:
     analysis = create_analysis(session)
     extract(session, analysis, build_manifest(shards=2))
-    stages = [step.stage for step in steps.owed(session, CONFIG)]
+    stages = [step.stage for step in outbox.owed(session, CONFIG)]
     assert sorted(stages) == ["audio", "video", "video"]
 
     def fuse() -> steps.Claim | None:
@@ -236,21 +236,21 @@ def test_fusion_waits_for_every_branch(session: Session) -> None:
 def test_fusion_is_owed_when_the_chord_stays_silent(session: Session) -> None:
     analysis = create_analysis(session)
     extract(session, analysis, build_manifest())
-    fusion = steps.waiting_fusion(session, analysis.id)
+    fusion = outbox.waiting_fusion(session, analysis.id)
     assert fusion is not None
-    steps.mark_published(session, [fusion.id])  # as the body of a chord
+    outbox.mark_published(session, [fusion.id])  # as the body of a chord
     steps.finish(session, claim_step(session, analysis.id, Stage.VIDEO))
     steps.finish(session, claim_step(session, analysis.id, Stage.AUDIO))
-    assert steps.waiting_fusion(session, analysis.id) is None
-    assert steps.owed(session, CONFIG) == []  # the chord may still ring
+    assert outbox.waiting_fusion(session, analysis.id) is None
+    assert outbox.owed(session, CONFIG) == []  # the chord may still ring
     age(session, CONFIG.chord_grace.total_seconds() + 1)
-    assert [step.stage for step in steps.owed(session, CONFIG)] == ["fuse"]
+    assert [step.stage for step in outbox.owed(session, CONFIG)] == ["fuse"]
 
 
 def test_without_branches_fusion_is_owed_at_once(session: Session) -> None:
     analysis = create_analysis(session)
     extract(session, analysis, build_manifest(faces=False, sound=False))
-    assert [step.stage for step in steps.owed(session, CONFIG)] == ["fuse"]
+    assert [step.stage for step in outbox.owed(session, CONFIG)] == ["fuse"]
 
 
 def test_steps_come_in_the_order_of_the_pipeline(session: Session) -> None:

@@ -205,7 +205,7 @@ def test_nothing_is_marked_while_the_broker_is_away(own_broker: ValkeyServer, ex
 
 def test_a_queue_that_never_was_holds_nothing(ringing: Celery) -> None:
     assert ringing
-    assert pipeline.waiting(Queue.WEBHOOKS) == 0
+    assert pipeline.waiting("webhooks") == 0
 
 
 def test_the_running_dispatcher_wakes_for_new_work_and_stops_when_asked(ringing: Celery) -> None:

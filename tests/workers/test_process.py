@@ -21,7 +21,7 @@ from core import analyses, db, fleet, steps
 from core.config import settings
 from core.domain import Stage
 from core.models import Step
-from core.queue import Queue
+from core.queue import Queue, names_of
 from tests.cli.stack.patience import eventually
 from tests.conftest import point_settings
 from tests.core.factories import create_analysis
@@ -131,5 +131,5 @@ def test_children_learn_their_queues_and_do_not_spin_unless_a_person_says_so(
     if chosen is None:
         monkeypatch.delenv("OMP_WAIT_POLICY")
     process._remember_queues(instance=SimpleNamespace(app=ringing))
-    assert set(os.environ[process.QUEUES_VARIABLE].split()) == {queue.value for queue in Queue}
+    assert set(os.environ[process.QUEUES_VARIABLE].split()) == set(names_of())
     assert os.environ["OMP_WAIT_POLICY"] == expected

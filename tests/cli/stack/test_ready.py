@@ -9,12 +9,12 @@ import pytest
 
 from cli.stack import ready
 from core import db, fleet, keys
-from core.queue import Queue
+from core.queue import Queue, names_of
 
 
 def announce(boot_id: str, *queues: Queue) -> None:
     with db.transaction() as session:
-        fleet.announce(session, boot_id=boot_id, queues=[q.value for q in queues], version="1")
+        fleet.announce(session, boot_id=boot_id, queues=list(names_of(queues)), version="1")
 
 
 def test_the_first_key_is_made_once_and_stored_private(clean_database: str, tmp_path: Path) -> None:
@@ -53,10 +53,10 @@ def test_a_stored_key_that_was_revoked_is_replaced(clean_database: str, tmp_path
 
 def test_queues_are_missing_until_a_live_worker_listens(clean_database: str) -> None:
     assert clean_database
-    assert ready.missing_queues() == set(Queue)
+    assert ready.missing_queues() == set(names_of())
     announce("a", Queue.VIDEO)
     announce("b", Queue.FUSION, Queue.WEBHOOKS)
-    assert ready.missing_queues() == {"extraction", "audio"}
+    assert ready.missing_queues() == set(names_of([Queue.EXTRACTION, Queue.AUDIO]))
 
 
 def test_workers_of_the_last_run_do_not_count(clean_database: str) -> None:
@@ -64,7 +64,7 @@ def test_workers_of_the_last_run_do_not_count(clean_database: str) -> None:
     announce("a", *Queue)
     assert not ready.missing_queues()
     ready.build_schema()
-    assert ready.missing_queues() == set(Queue)
+    assert ready.missing_queues() == set(names_of())
 
 
 def test_a_server_that_does_not_answer_is_not_ready() -> None:
