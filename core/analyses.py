@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, and_, cast, func, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
@@ -24,7 +24,7 @@ from core.domain import (
     StepStatus,
     Terms,
 )
-from core.errors import Conflict, DeepDefendError, NotFound
+from core.errors import Conflict, DeepDefendError, Fenced, NotFound
 from core.keys import Caller
 from core.models import Analysis, Media, Step
 
@@ -38,6 +38,9 @@ SETTLED: Final = timedelta(seconds=30)
 MARGIN: Final = timedelta(hours=6)
 #: In the detail of an extraction: no object but the media is left of its analysis.
 CLEARED: Final = "cleared"
+#: Prefix of the objects of analyses, and of the files that were sent.
+FOLDERS: Final = "analyses/"
+FILES: Final = "media/"
 
 
 class StoredUpload(Frozen):
@@ -109,19 +112,38 @@ def _time_for(terms: Terms) -> timedelta:
 
 
 def _media_of(session: Session, owner: str, upload: StoredUpload) -> Media:
-    """The one media row of these bytes; two uploads at once agree on it through the unique key."""
-    session.execute(
-        insert(Media)
-        .values(
-            id=uuid7(),
-            owner=owner,
-            sha256=upload.sha256,
-            size_bytes=upload.size_bytes,
-            object_key=upload.object_key,
-        )
-        .on_conflict_do_nothing(index_elements=[Media.owner, Media.sha256])
+    """The one media row of these bytes, locked; two uploads at once agree on it through the unique key.
+
+    Bytes that were erased are stored again, under the new key: the old one is never used twice, so that
+    an erasure still on its way deletes nothing of ours. It locks the same row (core.retention): either
+    it sees this analysis and keeps the object, or this sees `erased_at` and brings its own.
+    """
+    offered = insert(Media).values(
+        id=uuid7(),
+        owner=owner,
+        sha256=upload.sha256,
+        size_bytes=upload.size_bytes,
+        object_key=upload.object_key,
     )
-    return session.scalars(select(Media).where(Media.owner == owner, Media.sha256 == upload.sha256)).one()
+    kept = case((Media.erased_at.is_(None), Media.object_key), else_=offered.excluded.object_key)
+    agreed = offered.on_conflict_do_update(
+        index_elements=[Media.owner, Media.sha256], set_={"object_key": kept, "erased_at": None}
+    ).returning(Media)
+    return session.scalars(agreed, execution_options={"populate_existing": True}).one()
+
+
+def attach(session: Session, claim: steps.Claim, upload: StoredUpload) -> str | None:
+    """Give an analysis the file that was fetched for it, as long as the step is held. Raises Fenced.
+
+    Returns the key of an object to delete after the commit: the owner had the same bytes before.
+    """
+    touch(session, claim.analysis_id)
+    if claim.step_id not in steps.beat(session, [claim], settings().steps):
+        raise Fenced
+    analysis = load(session, claim.analysis_id)
+    media = _media_of(session, analysis.owner, upload)
+    analysis.media, analysis.filename = media, upload.filename
+    return None if media.object_key == upload.object_key else upload.object_key
 
 
 def find(session: Session, owner: str, analysis_id: UUID) -> Analysis:
@@ -148,6 +170,7 @@ def transition(session: Session, analysis_id: UUID, to: AnalysisStatus, **values
     sources = [status.value for status, after in ANALYSIS_TRANSITIONS.items() if to in after]
     if to in TERMINAL:
         values["completed_at"] = func.clock_timestamp()
+        values["media_until"] = _media_until()
     result = session.execute(
         update(Analysis)
         .where(Analysis.id == analysis_id, Analysis.status.in_(sources))
@@ -158,6 +181,21 @@ def transition(session: Session, analysis_id: UUID, to: AnalysisStatus, **values
     if moved and to in TERMINAL:
         steps.abandon(session, analysis_id, f"analysis_{to.value}")
     return moved
+
+
+def _media_until() -> ColumnElement[datetime | None]:
+    """SQL: when file and pictures of an analysis that ends now are to go; null: they are kept."""
+    asked = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, Analysis.retention_hours)
+    ours = settings().retention.media
+    return case(
+        (Analysis.retention_hours.is_not(None), asked),
+        else_=None if ours is None else func.clock_timestamp() + ours,
+    )
+
+
+def folder(analysis_id: UUID) -> str:
+    """Prefix of all its objects but the media, which other analyses may share."""
+    return f"{FOLDERS}{analysis_id}/"
 
 
 def begin(session: Session, analysis_id: UUID) -> None:
@@ -199,9 +237,12 @@ def cancel(session: Session, owner: str, analysis_id: UUID) -> Analysis:
 
 
 def is_without_report(session: Session, analysis_id: UUID) -> bool:
-    """Whether it ended canceled or failed: what is written for it now would be for nobody."""
-    query = select(Analysis.id).where(Analysis.id == analysis_id, Analysis.status.in_(WITHOUT_REPORT))
-    return session.scalar(query) is not None
+    """Whether what is written for it now would be for nobody: it was deleted, or ended canceled or failed.
+
+    Under a legal hold nothing is.
+    """
+    wanted = or_(Analysis.status.not_in(WITHOUT_REPORT), Analysis.held_at.is_not(None))
+    return session.scalar(select(Analysis.id).where(Analysis.id == analysis_id, wanted)) is None
 
 
 def uncleared(session: Session) -> list[UUID]:
@@ -219,6 +260,7 @@ def uncleared_query() -> Select[UUID]:
             Analysis.id > UUID(int=int(oldest.timestamp() * 1000) << 80),
             Analysis.status.in_(WITHOUT_REPORT),
             Analysis.completed_at < func.now() - SETTLED,
+            Analysis.held_at.is_(None),
             ~Step.detail.has_key(CLEARED),
         )
     )

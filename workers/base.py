@@ -15,14 +15,14 @@ from core import analyses, logging, steps
 from core.config import settings
 from core.db import transaction
 from core.domain import Stage, StepStatus
-from core.errors import DeepDefendError, DetectorUnavailable, Fenced, MediaError, StorageError
+from core.errors import DeepDefendError, DetectorUnavailable, Fenced, MediaError, StorageError, Unreachable
 from workers import leftovers
 from workers.heart import Hold
 from workers.process import this_process
 
 log = logging.get(__name__)
 #: What an outage outside raises: the step is tried again instead of being judged.
-OUTAGES = (StorageError, OperationalError, BotoCoreError, ConnectionError)
+OUTAGES = (StorageError, Unreachable, OperationalError, BotoCoreError, ConnectionError)
 #: Of what a stranger's exception says, for people: its text may be a whole file.
 MESSAGE_LENGTH = 300
 

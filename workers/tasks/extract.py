@@ -13,6 +13,7 @@ from workers.base import run_step
 from workers.heart import Hold
 from workers.media.extract import extract
 from workers.tasks import artifacts
+from workers.tasks.fetch import fetch_media
 from workers.workspace import private_folder
 
 
@@ -27,11 +28,15 @@ def extract_media(hold: Hold) -> None:
     claim = hold.claim
     with read() as session:
         analysis = analyses.load(session, claim.analysis_id)
-        key, options = analysis.file.object_key, Options.model_validate(analysis.options)
+        key = analysis.media.object_key if analysis.media else None
+        url, options = analysis.source_url or "", Options.model_validate(analysis.options)
     with private_folder() as folder:
         source, work = folder / "source", folder / "work"
         work.mkdir(mode=0o700)
-        storage().download_file(key, source, checkpoint=hold.check)
+        if key is None:
+            fetch_media(hold, url, source)
+        else:
+            storage().download_file(key, source, checkpoint=hold.check)
         manifest = extract(
             source,
             work,
