@@ -8,10 +8,12 @@ from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core import failpoints
 
 MiB = 1024 * 1024
 FERNET_KEY_BYTES = 32
@@ -205,13 +207,21 @@ class Settings(BaseSettings):
     idempotency_ttl: timedelta = timedelta(hours=24)  # a client's night of retries; then its key is new again
     idempotency_lease: timedelta = timedelta(seconds=30)  # a killed upload's key is free again within this
     cors_origins: tuple[str, ...] = ()  # pages of other origins that may call the API: none
-    failpoint: str | None = None  # dies at that point (core/failpoints.py); refused in production
+    failpoint: str | None = None  # dies there, for tests (core/failpoints.py); refused in production
     allow_test_detectors: bool = False  # scores of test checkpoints mean nothing
     require_sandbox: bool = False  # True: refuse to decode with rlimits alone
     temp_dir: Path | None = None  # private decode folders; None: the system's
     flower_url: str | None = None  # shown to people, never called
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
+
+    @model_validator(mode="after")
+    def _failpoint_is_known(self) -> Self:
+        if self.failpoint:
+            failpoints.parse(self.failpoint)
+            if self.environment == "production":
+                raise ValueError("failpoint kills processes on purpose: not in production")
+        return self
 
 
 class _WithoutServers(BaseSettings):
@@ -235,4 +245,6 @@ def model_settings() -> tuple[ModelSettings, bool]:
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The settings of this process, read once. Raises pydantic.ValidationError when incomplete."""
-    return Settings()  # pyright: ignore[reportCallIssue]
+    read = Settings()  # pyright: ignore[reportCallIssue]
+    failpoints.arm(read.failpoint)
+    return read
