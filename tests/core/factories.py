@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from core import analyses, keys, report, results, steps
 from core.config import settings
-from core.domain import Options, Stage, timeline
+from core.domain import Options, Stage, Terms, timeline
 from core.dossier import compile_dossier
 from core.evidence import (
     CropShard,
@@ -47,14 +47,24 @@ def create_caller(session: Session, owner: str | None = None) -> keys.Caller:
     return keys.authenticate(session, presented)
 
 
-def create_analysis(session: Session, caller: keys.Caller | None = None, **options: Any) -> Analysis:
+def create_analysis(
+    session: Session,
+    caller: keys.Caller | None = None,
+    *,
+    terms: Terms = analyses.ORDINARY,
+    **options: Any,
+) -> Analysis:
     """An accepted analysis of random bytes."""
     sha256 = secrets.token_hex(32)
     upload = analyses.StoredUpload(
         sha256=sha256, size_bytes=1000, object_key=f"media/{sha256}", filename="clip.mp4"
     )
     return analyses.submit(
-        session, caller=caller or create_caller(session), source=upload, options=Options(**options)
+        session,
+        caller=caller or create_caller(session),
+        source=upload,
+        options=Options(**options),
+        terms=terms,
     ).analysis
 
 

@@ -17,7 +17,7 @@ from cli.stack.servers import ValkeyServer
 from core import analyses, db, steps
 from core.config import settings
 from core.domain import AnalysisStatus, Stage, StepStatus
-from core.queue import Queue
+from core.queue import Queue, names_of
 from tests.conftest import point_settings
 from tests.core.factories import (
     age,
@@ -30,14 +30,14 @@ from tests.core.factories import (
 from workers import dispatcher, pipeline
 
 
-def messages(queue: Queue) -> list[dict[str, Any]]:
+def messages(queue: str) -> list[dict[str, Any]]:
     """What waits in a queue, oldest first, left where it is."""
     with redis.Redis.from_url(settings().broker_url.get_secret_value()) as client:
-        return [json.loads(raw) for raw in reversed(client.lrange(f"deepdefend:{queue.value}", 0, -1))]
+        return [json.loads(raw) for raw in reversed(client.lrange(f"deepdefend:{queue}", 0, -1))]
 
 
 def waiting() -> dict[str, int]:
-    return {queue.value: len(messages(queue)) for queue in Queue if messages(queue)}
+    return {name: count for name in names_of() if (count := len(messages(name)))}
 
 
 def published(analysis_id: UUID) -> dict[str, bool]:
