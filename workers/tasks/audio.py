@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from core import listing, results
+from core import failpoints, listing, results
 from core.db import read, transaction
 from core.domain import Modality, Reason, Stage, StepStatus
 from core.errors import DetectorUnavailable
@@ -46,6 +46,7 @@ def score_voice(hold: Hold) -> None:
         detail["detector"] = detector.identity.model_dump(mode="json")
     if absent is not None:
         detail |= {"message": absent.detail, **absent.extra}
+    failpoints.reach(failpoints.Point.AUDIO_SCORED)
     with transaction() as session:
         results.record_findings(
             session,
@@ -55,6 +56,7 @@ def score_voice(hold: Hold) -> None:
             reason=absent.code if absent else None,
             detail=detail,
         )
+    failpoints.reach(failpoints.Point.BRANCH_CLOSED)
 
 
 def _detector() -> tuple[Any, DetectorUnavailable | None]:

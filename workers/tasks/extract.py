@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core import analyses, results
+from core import analyses, failpoints, results
 from core.config import settings
 from core.db import read, transaction
 from core.domain import Options, Stage
@@ -47,7 +47,9 @@ def extract_media(hold: Hold) -> None:
         )
         hold.check()
         thumbnails = artifacts.publish(storage(), claim, work, manifest, checkpoint=hold.check)
+        failpoints.reach(failpoints.Point.EXTRACT_STORED)
     with transaction() as session:
         results.record_extraction(
             session, claim, manifest, scratch=artifacts.scratch(claim), thumbnails=thumbnails
         )
+    failpoints.reach(failpoints.Point.EXTRACT_CLOSED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from core import logging, report, results
+from core import failpoints, logging, report, results
 from core.config import settings
 from core.db import read, transaction
 from core.domain import Stage
@@ -30,14 +30,17 @@ def fuse_step(analysis_id: str, shard: int) -> None:
 
 def judge_evidence(hold: Hold) -> None:
     """Judge, explain, report: outside any transaction, since a language model may take its time."""
+    failpoints.reach(failpoints.Point.FUSE_CLAIMED)
     with transaction() as session:
         results.record_lost_branches(session, hold.claim.analysis_id)
     with read() as session:
         dossier = compile_dossier(session, hold.claim.analysis_id)
     written = write_report(dossier)
     hold.check()
+    failpoints.reach(failpoints.Point.FUSE_JUDGED)
     with transaction() as session:
         results.complete(session, hold.claim, written)
+    failpoints.reach(failpoints.Point.FUSE_COMPLETED)
     _tidy(hold)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, cast
 
-from core import results
+from core import failpoints, results
 from core.db import transaction
 from core.domain import Modality, Stage
 from core.evidence import CropShard
@@ -43,5 +43,7 @@ def score_faces(hold: Hold) -> None:
         "crops": len(crops),
         "seconds": round(time.perf_counter() - started, 3),
     }
+    failpoints.reach(failpoints.Point.VIDEO_SCORED)
     with transaction() as session:
         results.record_findings(session, hold.claim, findings, detail=detail)
+    failpoints.reach(failpoints.Point.BRANCH_CLOSED)
