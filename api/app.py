@@ -20,9 +20,13 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from api import openapi
+from api.admission import Admission
+from api.authentication import Authentication
+from api.bounds import Bounds
+from api.cors import Cors
 from api.dependencies import BEARER, once
 from api.errors import respond
-from api.middleware import Authentication, Envelope, Head, Linger
+from api.middleware import Envelope, Head, Linger, Problems
 from api.routes import analyses, detectors, health, pages, stats
 from api.upload import STORAGE_THREADS
 from core import db, logging
@@ -60,8 +64,8 @@ def create_app() -> FastAPI:
         app.include_router(keyed, dependencies=[Depends(BEARER), Depends(once)])
     for public in (health.router, pages.router):
         app.include_router(public)
-    for middleware in (Head, Authentication, Envelope, Linger):  # the last added is the outermost
-        app.add_middleware(middleware)
+    for middleware in (Head, Admission, Authentication, Bounds, Problems, Cors, Envelope, Linger):
+        app.add_middleware(middleware)  # the last added is the outermost
     return app
 
 

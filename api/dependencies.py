@@ -13,7 +13,7 @@ from api.multipart import ECHOED
 from core.errors import InvalidOption
 from core.keys import Caller, Scope
 
-#: For the OpenAPI document only: `api.middleware.Authentication` has checked the key long before.
+#: For the OpenAPI document only: `api.authentication.Authentication` has checked the key long before.
 BEARER = HTTPBearer(
     auto_error=False, scheme_name="ApiKey", bearerFormat="dd_…", description="`deepdefend keys create`"
 )

@@ -4,7 +4,7 @@ DeepDefendError (core.errors)
 ├── NotAuthenticated (401)   Unauthorized with its challenge
 ├── MissingScope (403)       Forbidden with its challenge
 ├── UploadStalled (408)      the sender stopped sending
-└── BodyTooLarge (413)       a body where the form itself is beyond its bounds
+└── BodyTooLarge (413)       a body beyond what the call, or its form, may have
 
 Nothing about our own insides leaves: the detail of a failure of ours is the class's sentence, and
 the log has the rest under the same request id.
@@ -73,9 +73,17 @@ class UploadStalled(InvalidRequest):
 
 
 class BodyTooLarge(PayloadTooLarge):
-    """The request body is larger than any form this call takes."""
+    """The request body is larger than any this call takes."""
 
     code = "body_too_large"
+
+
+class EarlyEnd(HTTPException):
+    """Ends the reading of a body with `error`. FastAPI takes every other exception there for bad JSON."""
+
+    def __init__(self, error: DeepDefendError) -> None:
+        super().__init__(error.status_code)
+        self.error = error
 
 
 class DatabaseUnavailable(Unavailable):
@@ -106,6 +114,8 @@ def respond(scope: Scope, error: Exception) -> Response:
 
 def _describe(error: Exception) -> tuple[dict[str, Any], Mapping[str, str]]:
     """The problem members and the headers that go with them."""
+    if isinstance(error, EarlyEnd):
+        error = error.error
     if isinstance(error, SQLAlchemyError) and is_outage(error):
         error = DatabaseUnavailable()
     if isinstance(error, DeepDefendError):

@@ -1,7 +1,8 @@
-"""What surrounds every request: its id, its log line, its headers, its caller, and its orderly end.
+"""What surrounds every request: its id, its log line, its headers, and its orderly end.
 
-Plain ASGI, outermost first: `Linger`, `Envelope`, `Authentication`, `Head`. They see the headers before
-anybody reads the body, which a FastAPI dependency does not (forms are parsed before dependencies).
+Plain ASGI, outermost first: `Linger`, `Envelope`, `Cors`, `Problems`, `Bounds`, `Authentication`,
+`Admission`, `Head`. They see the headers before anybody reads the body, which a FastAPI dependency
+does not (forms are parsed before dependencies).
 """
 
 from __future__ import annotations
@@ -13,15 +14,12 @@ from typing import Final
 from uuid import uuid4
 
 import anyio
-import anyio.to_thread
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import NotAuthenticated, respond
-from core import keys, logging
-from core.db import transaction
-from core.errors import Unauthorized
+from api.errors import respond
+from core import logging
 from core.keys import Caller
 
 log = logging.get("api.access")
@@ -32,9 +30,14 @@ SECURITY_HEADERS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
 }
-PROTECTED: Final = "/v1/"
+#: A year, and for this host alone: whoever runs it may run others beside it. Only where the caller
+#: came by TLS, which a proxy says in X-Forwarded-Proto and uvicorn believes from proxies it trusts.
+TRANSPORT_SECURITY: Final = "max-age=31536000"
 #: Asked every few seconds by machines: worth a line only when debugging.
 QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 #: How far an unread body is drained after an early answer (see `Linger`): seconds, seconds without
@@ -43,7 +46,7 @@ LINGER_SECONDS, LINGER_IDLE, LINGER_BYTES = 5.0, 1.0, 64 * 1024 * 1024
 
 
 class Envelope:
-    """Request id, security headers, one log line, and a problem document for what nobody caught."""
+    """Request id, security headers and one log line."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -70,15 +73,12 @@ class Envelope:
                 headers["X-Request-ID"] = scope["state"]["request_id"]
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
+                if scope["scheme"] == "https":
+                    headers["Strict-Transport-Security"] = TRANSPORT_SECURITY
             await send(message)
 
         try:
             await self._app(scope, receive, dressed)
-        except Exception as error:  # the API's one catch-all: whatever it was, it leaves as a problem
-            response = respond(scope, error)
-            if status:
-                raise  # half an answer is out; only closing the connection is honest now
-            await response(scope, receive, dressed)
         finally:
             _log_access(scope, status, time.perf_counter() - began)
 
@@ -98,6 +98,33 @@ def _log_access(scope: Scope, status: int, seconds: float) -> None:
         milliseconds=round(seconds * 1000, 1),
         key=caller.key_id if caller else None,
     )
+
+
+class Problems:
+    """A problem document for what nobody caught; within `Cors`, so that pages can read it too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:  # the API's one catch-all: whatever it was, it leaves as a problem
+            response = respond(scope, error)
+            if started:
+                raise  # half an answer is out; only closing the connection is honest now
+            await response(scope, receive, send)
 
 
 class Linger:
@@ -156,26 +183,6 @@ async def _drain(receive: Receive) -> None:
                 return
 
 
-class Authentication:
-    """Everything below `/v1/` needs a key; the check comes before the first byte of the body."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request; puts the Caller into `request.state.caller`."""
-        if scope["type"] == "http" and scope["path"].startswith(PROTECTED):
-            presented = Headers(scope=scope).getlist("authorization")
-            try:
-                caller = await anyio.to_thread.run_sync(_identify, presented)
-            except Unauthorized:
-                error = NotAuthenticated(presented=bool(presented))
-                await respond(scope, error)(scope, receive, send)
-                return
-            scope["state"]["caller"] = caller
-        await self._app(scope, receive, send)
-
-
 class Head:
     """HEAD is GET without a body (RFC 9110, section 9.3.2), but FastAPI's routes answer it with 405.
 
@@ -190,12 +197,3 @@ class Head:
         if scope["type"] == "http" and scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}
         await self._app(scope, receive, send)
-
-
-def _identify(presented: list[str]) -> Caller:
-    """The caller of an `Authorization` header. Raises Unauthorized, also for two headers."""
-    scheme, _, key = presented[0].partition(" ") if len(presented) == 1 else ("", "", "")
-    if scheme.lower() != "bearer":
-        raise Unauthorized
-    with transaction() as session:
-        return keys.authenticate(session, key.strip(" "))

@@ -26,6 +26,7 @@ DeepDefendError
 ├── DetectorUnavailable    no usable weights; carries the mending command
 ├── DetectorFailed         the detector broke, or answered no probability
 └── StorageError           S3 did not do what was asked
+    └── StorageFull        S3 has no room left
 """
 
 from __future__ import annotations
@@ -230,3 +231,9 @@ class StorageError(DeepDefendError):
 
     status_code = 503
     code = "storage_unavailable"
+
+
+class StorageFull(StorageError):
+    """The object storage has no room left; try again later."""
+
+    code = "storage_full"

@@ -15,9 +15,13 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
+from api.admission import Admission
 from api.app import create_app
+from api.authentication import Authentication
+from api.bounds import Bounds
+from api.cors import Cors
 from api.errors import MissingScope, NotAuthenticated, is_outage, respond
-from api.middleware import SECURITY_HEADERS, Authentication, Envelope, Linger
+from api.middleware import SECURITY_HEADERS, Envelope, Linger, Problems
 from core.errors import Conflict, Fenced, StorageError, Unavailable
 from tests.api.server import Raw, eventually
 
@@ -263,7 +267,8 @@ def test_other_protocols_pass_through() -> None:
     async def send(_: MutableMapping[str, Any]) -> None:
         return None
 
-    for middleware in (Authentication, Envelope, Linger):
+    every = (Admission, Authentication, Bounds, Problems, Cors, Envelope, Linger)
+    for middleware in every:
         scope = {"type": "websocket", "path": "/v1/x", "headers": []}
         asyncio.run(middleware(inner)(scope, receive, send))
-    assert seen == ["websocket"] * 3
+    assert seen == ["websocket"] * len(every)
