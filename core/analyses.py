@@ -27,6 +27,7 @@ from core.domain import (
 from core.errors import Conflict, DeepDefendError, Fenced, NotFound
 from core.keys import Caller
 from core.models import Analysis, Media, Step
+from core.webhooks import endpoints, events
 
 #: How a submission that asks for nothing is served.
 ORDINARY: Final = Terms()
@@ -78,8 +79,10 @@ def submit(
 ) -> Submission:
     """Accept an analysis: media, analysis and its first step in one transaction.
 
-    Raises TooManyRequests when too many of the key's have not ended.
+    Raises TooManyRequests when too many of the key's have not ended, UnsafeUrl or InvalidOption for a
+    `webhook_url` that could never be told.
     """
+    endpoints.check_address(session, caller.owner, terms.webhook_url)
     quotas.take_place(session, caller.key_id)
     media = _media_of(session, caller.owner, source) if isinstance(source, StoredUpload) else None
     analysis = Analysis(
@@ -165,7 +168,8 @@ def load(session: Session, analysis_id: UUID) -> Analysis:
 def transition(session: Session, analysis_id: UUID, to: AnalysisStatus, **values: Any) -> bool:
     """Move an analysis to a status that may follow the one it has; False when it may not.
 
-    Ending it also closes its open steps, so that a worker still busy with one is fenced.
+    Ending it also closes its open steps, so that a worker still busy with one is fenced, and owes the
+    news to whoever asked for it.
     """
     sources = [status.value for status, after in ANALYSIS_TRANSITIONS.items() if to in after]
     if to in TERMINAL:
@@ -180,6 +184,7 @@ def transition(session: Session, analysis_id: UUID, to: AnalysisStatus, **values
     moved = isinstance(result, CursorResult) and result.rowcount == 1
     if moved and to in TERMINAL:
         steps.abandon(session, analysis_id, f"analysis_{to.value}")
+        events.owe_end(session, analysis_id, to)
     return moved
 
 

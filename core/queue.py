@@ -31,6 +31,7 @@ class Task(StrEnum):
     VIDEO = "deepdefend.video"
     AUDIO = "deepdefend.audio"
     FUSE = "deepdefend.fuse"
+    DELIVER = "deepdefend.deliver"
 
 
 TASK_OF_STAGE: Final[dict[Stage, Task]] = {
@@ -44,6 +45,7 @@ QUEUE_OF_TASK: Final[dict[Task, Queue]] = {
     Task.VIDEO: Queue.VIDEO,
     Task.AUDIO: Queue.AUDIO,
     Task.FUSE: Queue.FUSION,
+    Task.DELIVER: Queue.WEBHOOKS,
 }
 
 #: Kinds of work that every lane has a queue of its own for. Webhooks have deadlines, not lanes.

@@ -14,6 +14,7 @@ from core.domain import AnalysisStatus, Modality, Reason, Stage, StepStatus
 from core.evidence import AudioFinding, Frame, Manifest, VideoFinding
 from core.models import Interval, Step, Track
 from core.report import Report
+from core.webhooks import events
 
 
 def record_extraction(
@@ -31,6 +32,7 @@ def record_extraction(
     _write_tracks(session, claim.analysis_id, manifest, thumbnails)
     steps.finish(session, claim, detail={"frames": len(manifest.frames), "sandbox": manifest.sandbox})
     steps.owe(session, claim.analysis_id, _following(manifest, scratch))
+    events.owe_progress(session, claim.analysis_id, claim.stage)
 
 
 def _following(manifest: Manifest, scratch: str) -> Iterable[steps.NewStep]:
@@ -114,6 +116,7 @@ def record_findings(
             )
         )
     steps.finish(session, claim, status=status, reason=reason, detail=detail)
+    events.owe_progress(session, claim.analysis_id, claim.stage)
 
 
 def record_lost_branches(session: Session, analysis_id: UUID) -> None:

@@ -11,11 +11,12 @@ import structlog
 from botocore.exceptions import BotoCoreError
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from core import analyses, logging, steps
+from core import analyses, failpoints, logging, steps
 from core.config import settings
 from core.db import transaction
 from core.domain import Stage, StepStatus
 from core.errors import DeepDefendError, DetectorUnavailable, Fenced, MediaError, StorageError, Unreachable
+from core.webhooks import events
 from workers import leftovers
 from workers.heart import Hold
 from workers.process import this_process
@@ -42,6 +43,7 @@ def run_step(stage: Stage, analysis_id: str, shard: int, act: Work) -> None:
         if claim is None:
             log.debug("nothing to do", action="step_not_claimed")
             return
+        failpoints.reach(failpoints.Point.WORKER_CLAIMED)
         with this_process().heart.hold(claim) as hold:
             _guarded(hold, act)
         if hold.lost.is_set():
@@ -111,6 +113,7 @@ def _close(hold: Hold, error: DeepDefendError) -> None:
             else:
                 status = StepStatus.SKIPPED if skipped else StepStatus.FAILED
                 steps.finish(session, claim, status=status, reason=error.code, detail=detail)
+                events.owe_progress(session, claim.analysis_id, claim.stage)
     except Fenced:
         hold.lose()
         log.warning("lease lost before the failure was written", action="step_fenced")

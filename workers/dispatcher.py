@@ -20,19 +20,19 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from core import analyses, db, fleet, idempotency, logging, outbox, steps
+from core import analyses, db, failpoints, fleet, idempotency, logging, outbox, steps
 from core.config import settings
 from core.db import read, transaction
 from core.domain import BRANCHES, Lane, Stage
 from core.errors import DeepDefendError
 from core.models import Step
-from workers import leftovers, pipeline
+from workers import courier, leftovers, pipeline
 
 log = logging.get(__name__)
 #: Any constant will do: it names "the dispatcher" among this database's advisory locks.
 DISPATCHER_LOCK = 0x0DD_0002
 #: Steps that one round publishes: then it looks again, at what is urgent and at what has to end.
-SOME = 100
+SOME = 50
 #: Kombu wraps most of what a dead broker raises, redis-py's own errors reach us from the chord counter.
 BROKER_ERRORS = (BrokerDown, RedisError, ConnectionError, TimeoutError)
 
@@ -47,14 +47,18 @@ def sweep() -> bool:
         overdue = analyses.overdue(session)
     _end([(analysis_id, late) for analysis_id in overdue])
     with transaction() as session:
-        for analysis_id in steps.requeue_expired(session, settings().steps):
+        requeued = steps.requeue_expired(session, settings().steps)
+        for analysis_id in requeued:
             log.warning("a worker was lost", action="lease_expired", analysis_id=str(analysis_id))
         fleet.prune(session)
         idempotency.prune(session)
+        if requeued:
+            failpoints.reach(failpoints.Point.DISPATCHER_REQUEUED)
     with read() as session:
         stuck = analyses.stuck(session)
     _end(stuck)
-    return publish_owed()
+    more = publish_owed()
+    return courier.sweep() or more
 
 
 def _end(failures: Sequence[tuple[UUID, DeepDefendError]]) -> None:
@@ -76,6 +80,8 @@ def publish_owed() -> bool:
         _spare_waiting(session)
         owed = outbox.owed(session, settings().steps, SOME)
         lanes = outbox.lanes(session, {step.analysis_id for step in owed})
+        if owed:
+            failpoints.reach(failpoints.Point.DISPATCHER_READ)
         for analysis_id, due in _by_analysis(owed).items():
             _publish(session, analysis_id, lanes[analysis_id], due)
     return len(owed) == SOME
@@ -95,10 +101,12 @@ def _publish(session: Session, analysis_id: UUID, lane: Lane, due: list[Step]) -
     if fusion is not None:
         branches = outbox.waiting_branches(session, analysis_id)  # also those beyond `SOME`
         pipeline.send_chord(branches, fusion, lane)
+        failpoints.reach(failpoints.Point.DISPATCHER_CHORD)
         _mark(session, [*branches, fusion], lane)
         due = [step for step in due if step not in branches]
     for step in due:
         pipeline.send(step, lane)
+        failpoints.reach(failpoints.Point.DISPATCHER_SENT)
         _mark(session, [step], lane)
 
 

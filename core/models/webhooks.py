@@ -82,7 +82,9 @@ class WebhookDelivery(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     closed_at: Mapped[datetime | None]
 
-    endpoint: Mapped[WebhookEndpoint] = relationship(lazy="joined", innerjoin=True)
+    attempts: Mapped[list[WebhookAttempt]] = relationship(
+        lazy="raise", viewonly=True, order_by="WebhookAttempt.number"
+    )
 
 
 class WebhookAttempt(Base):

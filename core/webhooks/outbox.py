@@ -1,0 +1,115 @@
+"""What of the owed is to be published now: the oldest first, and a fair share for everybody.
+
+A delivery is in flight from its publication until its try is over. An owner has a few in flight at once,
+an endpoint fewer: receivers that answer slowly, or never, fill their owner's places and no others.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, Select, and_, func, select, true, update
+from sqlalchemy.orm import Session
+
+from core.config import StepSettings
+from core.models import WebhookDelivery, WebhookEndpoint
+from core.webhooks.domain import DeliveryStatus
+
+#: Of the 16 threads of one worker: half of what an owner has is left when one receiver hangs.
+PER_ENDPOINT: Final = 2
+PER_OWNER: Final = 4
+
+
+def due(session: Session, limit: int = 100) -> Sequence[WebhookDelivery]:
+    """What to publish now, locked for this transaction."""
+    candidates = session.execute(due_query()).all()
+    chosen = _fair(candidates, _in_flight(session))[:limit]
+    query = select(WebhookDelivery).where(WebhookDelivery.id.in_(chosen), _waits())
+    return session.scalars(
+        query.order_by(WebhookDelivery.next_attempt_at).with_for_update(skip_locked=True)
+    ).all()
+
+
+def due_query() -> Select[UUID, str, UUID]:
+    """The few oldest of each endpoint: id, owner, endpoint. A backlog costs no more than its endpoints."""
+    nearest = (
+        select(WebhookDelivery.id, WebhookDelivery.owner, WebhookDelivery.next_attempt_at)
+        .where(
+            WebhookDelivery.endpoint_id == WebhookEndpoint.id,
+            _waits(),
+            WebhookDelivery.next_attempt_at <= func.now(),
+        )
+        .order_by(WebhookDelivery.next_attempt_at)
+        .limit(PER_ENDPOINT)
+        .correlate(WebhookEndpoint)
+        .lateral()
+    )
+    return (
+        select(nearest.c.id, nearest.c.owner, WebhookEndpoint.id)
+        .join(nearest, true())
+        .order_by(nearest.c.next_attempt_at)
+    )
+
+
+def _fair(
+    candidates: Sequence[Row[UUID, str, UUID]], in_flight: Counter[tuple[str, UUID | None]]
+) -> list[UUID]:
+    chosen = []
+    for delivery_id, owner, endpoint_id in candidates:
+        if in_flight[owner, None] < PER_OWNER and in_flight[owner, endpoint_id] < PER_ENDPOINT:
+            in_flight.update([(owner, None), (owner, endpoint_id)])
+            chosen.append(delivery_id)
+    return chosen
+
+
+def _in_flight(session: Session) -> Counter[tuple[str, UUID | None]]:
+    """How many each endpoint has, and under None each owner."""
+    counts: Counter[tuple[str, UUID | None]] = Counter()
+    for owner, endpoint_id, count in session.execute(in_flight_query()):
+        counts[owner, endpoint_id] += count
+        counts[owner, None] += count
+    return counts
+
+
+def in_flight_query() -> Select[str, UUID, int]:
+    """Owner, endpoint, how many."""
+    return (
+        select(WebhookDelivery.owner, WebhookDelivery.endpoint_id, func.count())
+        .where(WebhookDelivery.closed_at.is_(None), WebhookDelivery.published_at.is_not(None))
+        .group_by(WebhookDelivery.owner, WebhookDelivery.endpoint_id)
+    )
+
+
+def mark_published(session: Session, delivery_ids: Sequence[UUID]) -> None:
+    """Record that messages for these are with the broker."""
+    session.execute(
+        update(WebhookDelivery).where(WebhookDelivery.id.in_(delivery_ids)).values(published_at=func.now())
+    )
+
+
+def unclaimed(session: Session, config: StepSettings) -> tuple[int, list[UUID]]:
+    """How many published deliveries no worker has claimed, and which of them waited long, locked."""
+    waiting = and_(
+        WebhookDelivery.closed_at.is_(None),
+        WebhookDelivery.published_at.is_not(None),
+        WebhookDelivery.status == DeliveryStatus.OWED.value,
+    )
+    count = session.scalar(select(func.count()).select_from(WebhookDelivery).where(waiting)) or 0
+    stale = select(WebhookDelivery.id).where(
+        waiting, WebhookDelivery.published_at < func.now() - config.republish_after
+    )
+    return count, list(session.scalars(stale.with_for_update(skip_locked=True)))
+
+
+def take_back(session: Session, delivery_ids: Sequence[UUID]) -> None:
+    """Their messages are lost: they are owed as if never published."""
+    session.execute(
+        update(WebhookDelivery).where(WebhookDelivery.id.in_(delivery_ids)).values(published_at=None)
+    )
+
+
+def _waits() -> ColumnElement[bool]:
+    return and_(WebhookDelivery.closed_at.is_(None), WebhookDelivery.published_at.is_(None))
