@@ -110,8 +110,8 @@ def submit(
 
 def _time_for(terms: Terms) -> timedelta:
     """What the submitter allows, but never more than the server does."""
-    longest = settings().deadline
-    return min(longest, timedelta(seconds=terms.deadline_seconds or longest.total_seconds()))
+    longest = settings().deadline.total_seconds()
+    return timedelta(seconds=min(longest, terms.deadline_seconds or longest))  # asked for is any integer
 
 
 def _media_of(session: Session, owner: str, upload: StoredUpload) -> Media:

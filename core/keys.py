@@ -13,11 +13,12 @@ import zlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from core import audit
 from core.config import settings
 from core.domain import Frozen
 from core.errors import NotFound, Unauthorized
@@ -58,10 +59,12 @@ def create(
     owner: str | None = None,
     scopes: Sequence[Scope] = ORDINARY,
     expires_at: datetime | None = None,
+    actor: str = audit.COMMAND_LINE,
 ) -> tuple[ApiKey, str]:
     """Make a key. The second value is the key itself, which nobody can show again.
 
-    Keys of one `owner` see the same analyses; without one the key is its own owner.
+    Keys of one `owner` see the same analyses; without one the key is its own owner. `actor` is who the
+    audit log says made it.
     """
     prefix, secret = _random(PREFIX_LENGTH), _random(SECRET_LENGTH)
     row = ApiKey(
@@ -74,7 +77,19 @@ def create(
     )
     session.add(row)
     session.flush()
+    detail = {
+        "name": name,
+        "scopes": row.scopes,
+        "expires_at": expires_at.isoformat() if expires_at else None,
+    }
+    _record(session, row, audit.Action.KEY_CREATED, actor, detail)
     return row, f"dd_{prefix}_{secret}{_checksum(prefix + secret)}"
+
+
+def _record(
+    session: Session, row: ApiKey, action: audit.Action, actor: str, detail: dict[str, Any] | None = None
+) -> None:
+    audit.record(session, actor=actor, owner=row.owner, action=action, subject=row.prefix, detail=detail)
 
 
 def authenticate(session: Session, presented: str) -> Caller:
@@ -94,13 +109,15 @@ def usable() -> ColumnElement[bool]:
     return ApiKey.revoked_at.is_(None) & or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now())
 
 
-def revoke(session: Session, prefix: str) -> ApiKey:
+def revoke(session: Session, prefix: str, *, actor: str = audit.COMMAND_LINE) -> ApiKey:
     """Revoke at once, by the key's public prefix. Raises NotFound; a second call changes nothing."""
     row = session.scalar(select(ApiKey).where(ApiKey.prefix == prefix).with_for_update())
     if row is None:
         raise NotFound(f"no API key with the prefix {prefix}")
-    row.revoked_at = row.revoked_at or session.scalar(select(func.now()))
-    session.flush()
+    if row.revoked_at is None:
+        row.revoked_at = session.scalar(select(func.now()))
+        session.flush()
+        _record(session, row, audit.Action.KEY_REVOKED, actor)
     return row
 
 

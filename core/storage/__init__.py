@@ -5,10 +5,20 @@ from __future__ import annotations
 from functools import lru_cache
 
 from core.config import settings
-from core.storage.contract import Digest, LooseParts, Storage, StoredPart, Upload
+from core.storage.contract import Digest, LooseParts, Storage, StoredObject, StoredPart, Upload
 from core.storage.s3 import S3Storage, S3Upload
 
-__all__ = ["Digest", "LooseParts", "S3Storage", "S3Upload", "Storage", "StoredPart", "Upload", "storage"]
+__all__ = [
+    "Digest",
+    "LooseParts",
+    "S3Storage",
+    "S3Upload",
+    "Storage",
+    "StoredObject",
+    "StoredPart",
+    "Upload",
+    "storage",
+]
 
 
 @lru_cache(maxsize=1)

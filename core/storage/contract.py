@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +22,14 @@ class Digest(Frozen):
 
     sha256: str  #: hex
     size_bytes: int
+
+
+class StoredObject(Frozen):
+    """An object as a listing shows it."""
+
+    key: str
+    size_bytes: int
+    modified: datetime  #: by the storage's clock; of one sent in parts, it may be when that began
 
 
 class LooseParts(Frozen):
@@ -78,8 +86,16 @@ class Storage(Protocol):
         """Delete every object below `prefix`; returns how many there were."""
         ...
 
+    def delete_all(self, keys: Iterable[str]) -> None:
+        """Delete these objects; missing ones are no error. Raises StorageError when one of them stays."""
+        ...
+
     def keys(self, prefix: str) -> Iterator[str]:
         """Names of the objects below `prefix`."""
+        ...
+
+    def objects(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
+        """The objects below `prefix` whose names come after `after`, in the order of their names."""
         ...
 
     def digest(self, key: str, *, checkpoint: Callable[[], None] = lambda: None) -> Digest:

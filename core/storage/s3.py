@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from core.config import ChecksumMode, S3Settings
 from core.errors import Conflict, NotFound, StorageError
-from core.storage.contract import Digest, LooseParts, StoredPart, Upload
+from core.storage.contract import Digest, LooseParts, StoredObject, StoredPart, Upload
 
 #: S3 allows 10 000 parts; with 8 MiB parts that is 80 GB, far beyond any size limit here.
 DELETE_BATCH = 1000  # keys in one DeleteObjects call, S3's own maximum
@@ -152,22 +153,36 @@ class S3Storage:
     def delete_prefix(self, prefix: str) -> int:
         """Delete every object below `prefix`."""
         keys = list(self.keys(prefix))
-        for first in range(0, len(keys), DELETE_BATCH):
-            batch = [{"Key": key} for key in keys[first : first + DELETE_BATCH]]
-            with _translated(f"delete {prefix}"):
-                self._client.delete_objects(
+        self.delete_all(keys)
+        return len(keys)
+
+    def delete_all(self, keys: Iterable[str]) -> None:
+        """Delete these objects, many at a call. What stays is in the body of an answer that says 200."""
+        batches = iter(keys)
+        while batch := [{"Key": key} for key in islice(batches, DELETE_BATCH)]:
+            with _translated("delete objects", missing="NoSuchKey"):
+                answer = self._client.delete_objects(
                     Bucket=self._config.bucket, Delete={"Objects": batch, "Quiet": True}
                 )
-        return len(keys)
+            for refused in answer.get("Errors", ()):
+                raise StorageError(f"delete {refused.get('Key')}: {refused.get('Code')}")
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Names below `prefix`, page by page."""
-        with _translated(f"list {prefix}"):
+        for item in self.objects(prefix):
+            yield item.key
+
+    def objects(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
+        """What is below `prefix` and after `after`, page by page."""
+        with _translated(f"list {prefix}", missing="NoSuchKey"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._config.bucket, Prefix=prefix
+                Bucket=self._config.bucket, Prefix=prefix, **({"StartAfter": after} if after else {})
             )
             for page in pages:
-                yield from (item["Key"] for item in page.get("Contents", ()))
+                for item in page.get("Contents", ()):
+                    yield StoredObject(
+                        key=item["Key"], size_bytes=item["Size"], modified=item["LastModified"]
+                    )
 
     def digest(self, key: str, *, checkpoint: Callable[[], None] = lambda: None) -> Digest:
         """SHA-256 and size of an object, a piece at a time."""
