@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from api import strict_json
+from api.sources import SOURCE_BOUNDS
 from core.domain import Options, Terms
 from core.errors import InvalidOption
 
@@ -22,10 +23,9 @@ FIELD_BOUNDS: Final[dict[str, int]] = {
     "retention_hours": 32,
     "webhook_url": 2048,
     "metadata": 16 * 1024,
+    **SOURCE_BOUNDS,
 }
 METADATA_DEPTH = 8
-#: A double has as many before its point; Python refuses to read 4300.
-MAX_DIGITS = 309
 
 
 def options_of(fields: Mapping[str, str]) -> Options:
@@ -43,11 +43,41 @@ def _chosen(model: type[Model], fields: Mapping[str, str]) -> Model:
     try:
         return model.model_validate(chosen)
     except ValidationError as error:
-        wrong = [
-            {"location": ["body", str(item["loc"][0])], "message": item["msg"], "type": item["type"]}
-            for item in error.errors()
-        ]
-        raise InvalidOption("an option is out of its bounds", errors=wrong) from error
+        raise out_of_bounds(error) from error
+
+
+def typed(model: type[Model], members: Mapping[str, Any]) -> Model:
+    """The members of a JSON object that are the model's; see `strictly`."""
+    return strictly(model, {name: members[name] for name in model.model_fields if name in members})
+
+
+def strictly(model: type[Model], members: Mapping[str, Any]) -> Model:
+    """A JSON object as the model, each member of its own type: "2" is no number, and true is not 1.
+
+    Raises InvalidOption with one entry per wrong member.
+    """
+    try:
+        return model.model_validate_json(json.dumps(_with_integers(members)), strict=True)
+    except ValidationError as error:
+        raise out_of_bounds(error) from error
+
+
+def _with_integers(value: Any) -> Any:
+    """JSON has one kind of number: 5.0 is the integer 5."""
+    if isinstance(value, dict):
+        return {name: _with_integers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_integers(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def out_of_bounds(error: ValidationError) -> InvalidOption:
+    """What is wrong and where, without echoing what was sent."""
+    wrong = [
+        {"location": ["body", *map(str, item["loc"])], "message": item["msg"], "type": item["type"]}
+        for item in error.errors(include_url=False, include_input=False, include_context=False)
+    ]
+    return InvalidOption("an option is out of its bounds", errors=wrong)
 
 
 def metadata_of(text: str | None) -> dict[str, Any]:
@@ -55,38 +85,22 @@ def metadata_of(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        found = json.loads(text, parse_constant=_refuse, parse_int=_whole)
-        _check(found, METADATA_DEPTH)
-    except (ValueError, RecursionError) as error:
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InvalidOption(f"`metadata`: {why}", code="invalid_metadata", field="metadata") from error
+        return metadata_object(strict_json.parse(text, depth=METADATA_DEPTH))
+    except ValueError as error:
+        raise _invalid_metadata(str(error)) from error
+
+
+def metadata_object(found: Any) -> dict[str, Any]:
+    """The same when it came as JSON already, with its bound in bytes of JSON."""
     if not isinstance(found, dict):
-        raise InvalidOption("`metadata`: it is not a JSON object", code="invalid_metadata", field="metadata")
+        raise _invalid_metadata("it is not a JSON object")
+    if len(json.dumps(found, ensure_ascii=False).encode()) > FIELD_BOUNDS["metadata"]:
+        limit = FIELD_BOUNDS["metadata"]
+        raise InvalidOption(
+            "`metadata` is too long", code="field_too_large", field="metadata", limit_bytes=limit
+        )
     return found
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
-
-
-def _whole(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise ValueError("it has a number that is too large")
-    return int(digits)
-
-
-def _check(value: Any, depth: int) -> None:
-    """Raise ValueError for what `jsonb` refuses: NUL, lone surrogates, numbers beyond a double."""
-    if depth < 0:
-        raise ValueError(f"it is nested more than {METADATA_DEPTH} deep")
-    if isinstance(value, str) and ("\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value)):
-        raise ValueError("it has a character that cannot be stored")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("it has a number that is too large")
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            _check(key, depth - 1)
-            _check(inner, depth - 1)
-    if isinstance(value, list):
-        for inner in value:
-            _check(inner, depth - 1)
+def _invalid_metadata(why: str) -> InvalidOption:
+    return InvalidOption(f"`metadata`: {why}", code="invalid_metadata", field="metadata")

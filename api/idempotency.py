@@ -13,8 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
+from api.sources import Source
 from api.upload import Submitted
 from core import idempotency, logging
+from core.analyses import StoredUpload
 from core.config import settings
 from core.db import read, transaction
 from core.domain import Frozen
@@ -102,16 +104,22 @@ def _release(claim: Claim) -> None:
 
 
 def fingerprint(submitted: Submitted) -> str:
-    """What a submission asks: the form's fields, the file's name and its bytes."""
+    """What a submission asks: the fields, and the file by its bytes and name, its upload or its address."""
     payload: dict[str, Any] = {
-        "sha256": submitted.source.sha256,
-        "filename": submitted.source.filename,
+        **_source(submitted.source),
         # Without what has its default: a newer version's new option does not make a retry another request.
         "options": submitted.options.model_dump(mode="json", exclude_defaults=True),
         "terms": submitted.terms.model_dump(mode="json", exclude_defaults=True),
         "metadata": submitted.metadata,
     }
     return idempotency.fingerprint("submit_analysis", payload)
+
+
+def _source(source: Source) -> dict[str, Any]:
+    """A file is not known by its key in the storage, which is new for each try."""
+    if isinstance(source, StoredUpload):
+        return {"sha256": source.sha256, "filename": source.filename}
+    return source.model_dump(mode="json")
 
 
 def replay(claim: Claim, submitted: Submitted) -> Answer:

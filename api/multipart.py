@@ -1,4 +1,4 @@
-"""A multipart form with one file, read in whatever pieces it arrives (RFC 7578).
+"""A multipart form with at most one file, read in whatever pieces it arrives (RFC 7578).
 
 Sync and pure: bytes in, the file's bytes out to a sink, the few small fields kept. Everything has a
 bound: headers of a part (the parser's own 8 lines of 4 KiB), names, values, the whole body.
@@ -12,10 +12,9 @@ from typing import Final
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from api.sources import FILE, SOURCES, missing_source, several_sources
 from core.errors import InvalidOption, MalformedUpload, UnsupportedMedia
 
-#: The field that holds the media.
-FILE: Final = "file"
 #: RFC 2046 section 5.1.1.
 MAX_BOUNDARY = 70
 #: Name of an unknown field, as far as it is repeated in the answer.
@@ -75,11 +74,11 @@ class FormReader:
             raise MalformedUpload("the multipart body is broken") from error
 
     def finish(self) -> None:
-        """The body has ended. Raises MalformedUpload before the closing boundary, or without a file."""
+        """The body has ended. Raises MalformedUpload when cut short, InvalidOption without a file."""
         if not self._ended:
             raise MalformedUpload("the body ends before its closing boundary")
-        if self.filename is None:
-            raise InvalidOption("the form has no file", code="missing_file", field=FILE)
+        if not self._seen.intersection(SOURCES):
+            raise missing_source()
 
     def _begin_part(self) -> None:
         self._headers.clear()
@@ -119,6 +118,8 @@ class FormReader:
             )
         if name in self._seen:
             raise InvalidOption("the form has a field twice", code="duplicate_field", field=name)
+        if name in SOURCES and self._seen.intersection(SOURCES):  # before a file is read for nothing
+            raise several_sources()
         self._seen.add(name)
         self._name = name
 

@@ -6,10 +6,13 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
 from api.errors import PROBLEM_JSON
 from api.form import FIELD_BOUNDS
 from api.schemas import Problem
+from api.sources import FILE, SOURCE_URL, SOURCES, UPLOAD_ID
+from api.upload_schemas import Completion, NewUpload
 from core.domain import Options, Terms
 from core.idempotency import PATTERN
 from core.report import Report
@@ -22,18 +25,24 @@ Send a file to `POST /v1/analyses`, follow `Location` until `status` is `complet
 Errors are `application/problem+json` with a stable `code`.
 """
 PROBLEMS: Final[dict[int, str]] = {
-    400: "The request is malformed: `invalid_cursor`, `malformed_upload`, `invalid_idempotency_key`.",
+    400: "The request is malformed: `invalid_cursor`, `malformed_upload`, `malformed_json`, …",
     401: "No valid API key: `unauthorized`.",
     403: "The key lacks the scope: `forbidden`.",
     404: "There is no such thing, or it is not yours: `not_found`.",
-    408: "The sender went silent: `upload_stalled`.",
+    408: "The sender is too slow: `upload_stalled`, `body_timeout`.",
     409: "It is not in a state that allows this: `conflict`, `idempotency_in_progress`.",
     413: "Too large: `file_too_large`, `body_too_large`.",
-    415: "Not a multipart form: `unsupported_media_type`.",
+    414: "The query is too long: `uri_too_long`.",
+    415: "The body has a type or encoding that this call does not take: `unsupported_media_type`.",
     422: "A parameter or field is wrong: `invalid_parameter`, `invalid_option`, `idempotency_mismatch`, …",
+    429: "Slower, please: `quota_exceeded`, `too_many_in_flight`, `too_many_uploads`, `too_many_failures`.",
+    431: "The headers are too large: `headers_too_large`.",
     500: "A fault of the server: `internal_error`.",
-    503: "A part of the server is away: `database_unavailable`, `storage_unavailable`.",
+    503: "A part of the server is away or full: `database_unavailable`, `storage_unavailable`, `disk_full`, "
+    "`server_busy`, …",
 }
+#: Bounds of any request (api.bounds), and faults of any answer.
+ANYWHERE: Final = frozenset({400, 408, 413, 414, 431, 500, 503})
 RETRY_AFTER: Final = {"schema": {"type": "integer"}, "description": "Seconds."}
 REPLAYED: Final = {
     "schema": {"type": "string", "enum": ["true"]},
@@ -46,15 +55,28 @@ PROBLEM_HEADERS: Final[dict[int, dict[str, Any]]] = {
     401: {"headers": {"WWW-Authenticate": CHALLENGE}},
     403: {"headers": {"WWW-Authenticate": CHALLENGE}},
     409: {"headers": {"Retry-After": RETRY_AFTER}},
+    429: {"headers": {"Retry-After": RETRY_AFTER}},
     503: {"headers": {"Retry-After": RETRY_AFTER}},
+}
+#: Of every answer to a known key.
+QUOTA_HEADERS: Final[dict[str, Any]] = {
+    "RateLimit-Policy": {
+        "schema": {"type": "string"},
+        "description": "The quotas of a key (draft-ietf-httpapi-ratelimit-headers).",
+    },
+    "RateLimit": {
+        "schema": {"type": "string"},
+        "description": "What is left of those that this call counts for.",
+    },
 }
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route: these problems, and those that any call may meet."""
+    """`responses=` of a route: these problems, and those that any call, or any with a key, may meet."""
+    keyed = {429} if 401 in statuses else set()  # noqa: PLR2004 - HTTP's own number
     return {
         status: {"model": Problem, "description": PROBLEMS[status], **PROBLEM_HEADERS.get(status, {})}
-        for status in sorted({*statuses, 500, 503})
+        for status in sorted({*statuses, *keyed, *ANYWHERE})
     }
 
 
@@ -75,26 +97,85 @@ IDEMPOTENCY_KEY: Final = {
 
 def submission() -> dict[str, Any]:
     """`openapi_extra=` of the upload: FastAPI must not parse that request, so it cannot describe it."""
-    options = Options.model_json_schema()["properties"] | _plain(Terms.model_json_schema())
-    properties = {
-        "file": {
+    named = {
+        UPLOAD_ID: {
             "type": "string",
-            "format": "binary",
-            "description": "The video or sound; with a file name.",
+            "format": "uuid",
+            "description": "Of a completed upload (`POST /v1/uploads`) that no analysis has used.",
         },
-        **options,
+        SOURCE_URL: {
+            "type": "string",
+            "format": "uri",
+            "pattern": "^https?://",
+            "maxLength": FIELD_BOUNDS[SOURCE_URL],
+            "description": "The server fetches it, when its turn has come: only from public addresses.",
+        },
+    }
+    words = {"description": "A JSON object of yours, given back unchanged."}
+    form = {
+        FILE: {"type": "string", "format": "binary", "description": "The video or sound; with a file name."},
+        **named,
+        **Options.model_json_schema()["properties"],
+        **_plain(Terms.model_json_schema()),
         "metadata": {
             "type": "string",
             "contentMediaType": "application/json",
             "maxLength": FIELD_BOUNDS["metadata"],
-            "description": "A JSON object of yours, given back unchanged.",
+            **words,
         },
     }
-    schema = {"type": "object", "required": ["file"], "additionalProperties": False, "properties": properties}
-    return {
-        "parameters": [IDEMPOTENCY_KEY],
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}},
+    members = {
+        **named,
+        **Options.model_json_schema()["properties"],
+        **_inlined(Terms.model_json_schema())["properties"],
+        "metadata": {"type": "object", **words},
     }
+    content = {
+        "multipart/form-data": {"schema": _one_of(form, SOURCES)},
+        "application/json": {"schema": _one_of(members, tuple(named))},
+    }
+    return {"parameters": [IDEMPOTENCY_KEY], "requestBody": {"required": True, "content": content}}
+
+
+def _one_of(properties: dict[str, Any], sources: tuple[str, ...]) -> dict[str, Any]:
+    """An object with exactly one of its sources."""
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "oneOf": [{"required": [source]} for source in sources],
+    }
+
+
+def begun_upload() -> dict[str, Any]:
+    """`openapi_extra=` of a new upload: its body is read by our own strict reader."""
+    return {"parameters": [IDEMPOTENCY_KEY], **_json_body(NewUpload, required=True)}
+
+
+def completion() -> dict[str, Any]:
+    """`openapi_extra=` of a completion."""
+    return _json_body(Completion, required=False)
+
+
+def _json_body(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
+    schema = _inlined(model.model_json_schema())
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema without references: `$defs` of its own mean nothing inside an OpenAPI document."""
+    named = schema.pop("$defs", {})
+
+    def inline(value: Any) -> Any:
+        if isinstance(value, list):
+            return [inline(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        target = named.get(str(value.get("$ref", "")).rpartition("/")[2], {})
+        return {name: inline(inner) for name, inner in {**target, **value}.items() if name != "$ref"}
+
+    found: dict[str, Any] = inline(schema)
+    return found
 
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:
@@ -125,6 +206,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         for path in made["paths"].values():
             for operation in path.values():
                 _retype(operation["responses"])
+                _tell_quotas(operation["responses"])
         _describe_report(made["components"]["schemas"])
         app.openapi_schema = made
     return app.openapi_schema
@@ -137,6 +219,13 @@ def _describe_report(schemas: dict[str, Any]) -> None:
         schemas.setdefault(name, schema)
     described = schemas["Analysis"]["properties"]["report"]
     described["anyOf"] = [{"$ref": "#/components/schemas/Report"}, {"type": "null"}]
+
+
+def _tell_quotas(responses: dict[str, Any]) -> None:
+    """A call that asks for a key says what is left of its quotas on every answer but a 401."""
+    for status, response in responses.items() if "401" in responses else ():
+        if status != "401":
+            response["headers"] = QUOTA_HEADERS | response.get("headers", {})
 
 
 def _retype(responses: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ upload there is one batch (1 MiB) and the storage's part (8 MiB, twice while it 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, Final
 from uuid import uuid4
@@ -18,21 +18,23 @@ import anyio.to_thread
 from anyio import CapacityLimiter
 from starlette.requests import Request
 
-from api.errors import BodyTooLarge, UploadStalled
-from api.form import FIELD_BOUNDS, metadata_of, options_of, terms_of
-from api.multipart import FILE, FormReader, boundary_of
+from api.body import JSON, media_type, pieces, read_object, refuse_encoded
+from api.errors import BodyTooLarge
+from api.form import FIELD_BOUNDS, metadata_object, metadata_of, options_of, terms_of, typed
+from api.multipart import ECHOED, FormReader, boundary_of
+from api.sources import FILE, Source, named_source
 from core import logging
 from core.analyses import StoredUpload
 from core.config import Limits
 from core.domain import Frozen, Options, Terms
-from core.errors import InvalidOption, MalformedUpload, PayloadTooLarge, StorageError, UnsupportedMedia
+from core.errors import InvalidOption, MalformedUpload, PayloadTooLarge, StorageError
 from core.filenames import display_name
 from core.storage import Storage, Upload
 
 log = logging.get(__name__)
 BATCH_BYTES: Final = 1024 * 1024
-#: The fields at their largest, four parts' headers, boundaries and a little epilogue.
-FORM_OVERHEAD: Final = sum(FIELD_BOUNDS.values()) + 4 * 8 * 4224 + 4096
+#: The fields at their largest, the headers of a part for each, boundaries and a little epilogue.
+FORM_OVERHEAD: Final = sum(FIELD_BOUNDS.values()) + (len(FIELD_BOUNDS) + 1) * 8 * 4224 + 4096
 #: A 20-digit Content-Length is no file.
 MAX_LENGTH_DIGITS = 20
 #: Uploads that may talk to the storage at once: their own, so that a hung storage stops no other call.
@@ -40,9 +42,9 @@ STORAGE_THREADS = 16
 
 
 class Submitted(Frozen):
-    """A stored file and what its sender wants done with it."""
+    """A file, wherever it is, and what its sender wants done with it."""
 
-    source: StoredUpload
+    source: Source
     options: Options
     terms: Terms
     metadata: dict[str, Any]
@@ -77,24 +79,28 @@ class Intake:
         self._upload.write(bytes(data))
 
     def finish(self) -> Submitted:
-        """Check the form as a whole and make the object visible."""
+        """Check the form as a whole and make the object visible, if the file came with it."""
         self._form.finish()
+        fields = self._form.fields
+        options, terms, metadata = options_of(fields), terms_of(fields), metadata_of(fields.get("metadata"))
+        source = self._store() if self._form.filename is not None else named_source(fields)
+        return Submitted(source=source, options=options, terms=terms, metadata=metadata)
+
+    def _store(self) -> StoredUpload:
+        """The file as an object. Raises InvalidOption when it is too small to be one."""
         if self._upload is None:
             raise InvalidOption("the file is empty", code="empty_file", field=FILE)
         if self._size < self._limits.min_upload_bytes:
             limit = self._limits.min_upload_bytes
             raise InvalidOption("the file is too small", code="file_too_small", field=FILE, limit_bytes=limit)
-        options, terms = options_of(self._form.fields), terms_of(self._form.fields)
-        metadata = metadata_of(self._form.fields.get("metadata"))
-        source = StoredUpload(
+        self._upload.complete()
+        self._stored = True
+        return StoredUpload(
             sha256=self._digest.hexdigest(),
             size_bytes=self._size,
             object_key=self._key,
             filename=display_name(self._form.filename or ""),
         )
-        self._upload.complete()
-        self._stored = True
-        return Submitted(source=source, options=options, terms=terms, metadata=metadata)
 
     def abort(self) -> None:
         """Give back what was stored. What goes wrong here must not hide why it is called."""
@@ -112,12 +118,14 @@ class Intake:
 async def receive(
     request: Request, limits: Limits, storage: Callable[[], Storage], threads: CapacityLimiter
 ) -> Submitted:
-    """Stream the request's form into the storage.
+    """A submission: a form, whose file is streamed into the storage, or a JSON object that names one.
 
-    Raises UnsupportedMedia, MalformedUpload, InvalidOption, PayloadTooLarge, UploadStalled,
-    StorageError or starlette's ClientDisconnect; in every case, and when the server stops, nothing
-    is left behind.
+    Raises UnsupportedMedia, MalformedUpload, MalformedJson, InvalidOption, UnsafeUrl, PayloadTooLarge,
+    UploadStalled, StorageError or starlette's ClientDisconnect; in every case, and when the server
+    stops, nothing is left behind.
     """
+    if media_type(request) == JSON:
+        return _named(await read_object(request, idle=limits.upload_idle.total_seconds()))
     intake = Intake(_check_headers(request, limits), limits, storage)
     try:
         async with aclosing(_batches(request, limits.upload_idle.total_seconds())) as batches:
@@ -130,11 +138,28 @@ async def receive(
         raise
 
 
+def _named(members: dict[str, Any]) -> Submitted:
+    """A submission without a file of its own."""
+    for name in members:
+        if name == FILE:
+            raise InvalidOption("a file is sent as multipart/form-data", code="not_a_file", field=FILE)
+        if name not in FIELD_BOUNDS:
+            known = list(FIELD_BOUNDS)
+            raise InvalidOption(
+                "the object has an unknown member", code="unknown_field", field=name[:ECHOED], known=known
+            )
+    return Submitted(
+        options=typed(Options, members),
+        terms=typed(Terms, members),
+        metadata=metadata_object(members.get("metadata", {})),
+        source=named_source(members),
+    )
+
+
 def _check_headers(request: Request, limits: Limits) -> bytes:
     """The boundary, when the headers promise a body that can be taken."""
     boundary = boundary_of(request.headers.get("content-type", ""))
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise UnsupportedMedia("send the form without a Content-Encoding")
+    refuse_encoded(request)
     length = request.headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit() and len(length) < MAX_LENGTH_DIGITS):
         raise MalformedUpload("the Content-Length is not a number of bytes")
@@ -146,20 +171,11 @@ def _check_headers(request: Request, limits: Limits) -> bytes:
 async def _batches(request: Request, idle: float) -> AsyncGenerator[bytes]:
     """The body in pieces of about a batch: one hop to a thread for each, not for each packet."""
     batch = bytearray()
-    async with aclosing(request.stream()) as stream:
-        while (chunk := await _next(stream, idle)) is not None:
-            batch += chunk
+    async with aclosing(pieces(request, idle)) as stream:
+        async for piece in stream:
+            batch += piece
             if len(batch) >= BATCH_BYTES:
                 yield bytes(batch)
                 batch.clear()
     if batch:
         yield bytes(batch)
-
-
-async def _next(stream: AsyncIterator[bytes], idle: float) -> bytes | None:
-    """The next piece; None at the end. Raises UploadStalled after `idle` seconds without a byte."""
-    try:
-        with anyio.fail_after(idle):
-            return await anext(stream, None)
-    except TimeoutError as error:
-        raise UploadStalled from error

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response, status
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
@@ -15,7 +16,9 @@ from api import envelopes, idempotency, upload
 from api.dependencies import Reader, Writer
 from api.openapi import ETAG, REPLAYED, RETRY_AFTER, problems, submission
 from api.schemas import Analysis, AnalysisQuery, Interval, IntervalQuery, Page, Summary
-from core import analyses, listing, logging
+from api.sources import EarlierUpload, Source
+from core import analyses, failpoints, listing, logging, uploads
+from core.analyses import RemoteFile, StoredUpload
 from core.config import settings
 from core.db import read, transaction
 from core.errors import StorageError
@@ -47,7 +50,10 @@ LOCATION = {"schema": {"type": "string"}, "description": "Path of the analysis."
     openapi_extra=submission(),
 )
 async def submit_analysis(request: Request, caller: Writer) -> Response:
-    """Send a file. The answer comes when it is stored and the work is owed, not when it is done.
+    """Send a file, or name one: as a form, or without a file of its own as a JSON object.
+
+    The answer comes when the file is stored (a `source_url` is fetched later) and the work is owed, not
+    when it is done.
 
     With an `Idempotency-Key`, sending it again gives the first answer and never a second analysis.
     """
@@ -60,21 +66,25 @@ async def submit_analysis(request: Request, caller: Writer) -> Response:
 
 def _accept(caller: Caller, submitted: upload.Submitted, held: idempotency.Held | None) -> Answer:
     """Owe the work in one transaction, then drop the bytes if the owner had them already."""
+    sent = submitted.source if isinstance(submitted.source, StoredUpload) else None
     if held is not None and held.answered:
-        _discard(submitted.source.object_key)
+        _discard(sent)
         return idempotency.replay(held.claim, submitted)
+    failpoints.reach(failpoints.Point.API_STORED)
     committing = False
     try:
         with transaction() as session:
             accepted = analyses.submit(
                 session,
                 caller=caller,
-                source=submitted.source,
+                source=_taken(session, caller, submitted.source),
                 options=submitted.options,
                 terms=submitted.terms,
                 metadata=submitted.metadata,
             )
             row = accepted.analysis
+            if isinstance(submitted.source, EarlierUpload):
+                uploads.attribute(session, submitted.source.upload_id, row.id)
             answer = _answer(row, listing.stages(session, row.id))
             if held is not None:
                 settle(
@@ -88,11 +98,18 @@ def _accept(caller: Caller, submitted: upload.Submitted, held: idempotency.Held 
     except BaseException:
         # A commit that failed may have happened: those bytes may be owned, so they stay.
         if not committing:
-            _discard(submitted.source.object_key)
+            _discard(sent)
         raise
-    if accepted.surplus_key is not None:
-        _discard(accepted.surplus_key)
+    failpoints.reach(failpoints.Point.API_ACCEPTED)
+    _discard(accepted.surplus_key)
     return answer
+
+
+def _taken(session: Session, caller: Caller, source: Source) -> StoredUpload | RemoteFile:
+    """The file; an earlier upload is nobody else's from here on."""
+    return (
+        uploads.take(session, caller.owner, source.upload_id) if isinstance(source, EarlierUpload) else source
+    )
 
 
 def _answer(row: Any, stages: Sequence[listing.StageProgress]) -> Answer:
@@ -103,8 +120,11 @@ def _answer(row: Any, stages: Sequence[listing.StageProgress]) -> Answer:
     )
 
 
-def _discard(key: str) -> None:
+def _discard(unowned: StoredUpload | str | None) -> None:
     """Delete an object nobody owns; a storage that is away must not undo what the database says."""
+    key = unowned.object_key if isinstance(unowned, StoredUpload) else unowned
+    if key is None:
+        return
     try:
         storage().delete(key)
     except StorageError:

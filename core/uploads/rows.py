@@ -21,6 +21,8 @@ from core.storage import storage
 log = logging.get(__name__)
 #: S3's own.
 MAX_PARTS: Final = 10_000
+#: Waits for the other uploads of the owner that are about to commit. 2 names the purpose.
+ALONE: Final = text("SELECT pg_advisory_xact_lock(2, hashtext(:owner))")
 
 
 class UploadStatus(StrEnum):
@@ -73,7 +75,7 @@ def check_room(session: Session, owner: str) -> None:
     limit = settings().uploads.open
     if (session.scalar(query) or 0) >= limit:
         raise TooManyRequests(
-            "too many uploads are neither used nor aborted", code="too_many_uploads", limit=limit
+            "too many uploads are neither used nor aborted", code="too_many_open_uploads", limit=limit
         )
 
 
@@ -90,7 +92,7 @@ def draft(wanted: Wanted) -> Draft:
 
 def record(session: Session, owner: str, begun: Draft) -> Upload:
     """The row of a draft. Raises TooManyRequests; an owner's own take turns for the last place."""
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": f"uploads of {owner}"})
+    session.execute(ALONE, {"owner": owner})
     check_room(session, owner)
     row = Upload(
         owner=owner,

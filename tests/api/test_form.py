@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from api.form import FIELD_BOUNDS, metadata_of, options_of
 from core import db
-from core.domain import Options
+from core.domain import Options, Terms
 from core.errors import InvalidOption
 
 
@@ -92,4 +92,5 @@ def test_what_is_taken_can_be_stored(database: str, sent: dict[str, object]) -> 
 
 
 def test_the_bounds_are_those_of_the_options() -> None:
-    assert set(FIELD_BOUNDS) == {*Options.model_fields, "metadata"}
+    named = {"upload_id", "source_url"}
+    assert set(FIELD_BOUNDS) == {*Options.model_fields, *Terms.model_fields, "metadata", *named}

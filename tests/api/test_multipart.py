@@ -68,8 +68,8 @@ def test_an_epilogue_and_a_part_without_content_type_are_fine() -> None:
     [
         (b"", "malformed_upload"),
         (b"just words", "malformed_upload"),
-        (form(), "missing_file"),
-        (form(part("note", "n")), "missing_file"),
+        (form(), "missing_source"),
+        (form(part("note", "n")), "missing_source"),
         (form(part("file", b"x")), "not_a_file"),
         (form(part("surprise", "x")), "unknown_field"),
         (form(part("note", "a"), part("note", "b")), "duplicate_field"),

@@ -203,7 +203,7 @@ def test_an_endless_epilogue_is_refused(
             "malformed_upload",
         ),
         ({"Content-Type": "multipart/form-data"}, form(), 400, "malformed_upload"),
-        ({"Content-Type": CONTENT_TYPE}, form(), 422, "missing_file"),
+        ({"Content-Type": CONTENT_TYPE}, form(), 422, "missing_source"),
         ({"Content-Type": CONTENT_TYPE}, form(part("file", b"abc")), 422, "not_a_file"),
         ({"Content-Type": "video/mp4"}, b"abc", 415, "unsupported_media_type"),
         ({}, b"abc", 415, "unsupported_media_type"),
