@@ -26,7 +26,7 @@ from core.db import read, transaction
 from core.domain import BRANCHES, Lane, Stage
 from core.errors import DeepDefendError
 from core.models import Step
-from workers import courier, leftovers, pipeline
+from workers import courier, housekeeping, pipeline
 
 log = logging.get(__name__)
 #: Any constant will do: it names "the dispatcher" among this database's advisory locks.
@@ -142,15 +142,15 @@ class Dispatcher:
 
     def run(self) -> None:
         """Dispatch until stopped; a lost database or broker is waited for."""
-        sweeper = leftovers.Sweeper(self._stopping)
-        sweeper.start()
+        housekeeper = housekeeping.Housekeeper(self._stopping)
+        housekeeper.start()
         while not self._stopping.is_set():
             try:
                 self._lead()
             except (DBAPIError, psycopg2.Error):
                 log.warning("the database is away", action="database_away", exc_info=True)
                 self._stopping.wait(2)
-        sweeper.join(timeout=1)  # one that waits for the storage dies with the process
+        housekeeper.join(timeout=1)  # one that waits for the storage dies with the process
 
     def _lead(self) -> None:
         """Hold the lock and sweep until stopped, or until the connection that holds it breaks."""

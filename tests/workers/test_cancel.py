@@ -14,15 +14,12 @@ from core import analyses, db, steps
 from core.domain import Stage
 from core.errors import Fenced
 from core.storage import storage
-from tests.conftest import point_settings
 from tests.core.factories import build_manifest, claim_step, create_analysis
 from workers import leftovers
 from workers.base import run_step
 from workers.heart import Heart, Hold
 from workers.process import this_process
 from workers.tasks import artifacts
-
-NOWHERE = "http://127.0.0.1:1"
 
 
 @pytest.fixture
@@ -164,28 +161,3 @@ def test_the_dispatcher_clears_what_lay_between_two_steps(analysis: UUID) -> Non
     store(leftovers.folder(analysis) + "after")
     leftovers.sweep()
     assert len(stored(analysis)) == 1, "it is not looked for again"
-
-
-def test_the_sweeper_waits_for_a_storage_that_is_away(
-    analysis: UUID, s3: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert s3
-    store(leftovers.folder(analysis) + "work-1-x/crops-0.npy")
-    cancel(analysis)
-    settle(analysis)
-    address = storage()._config.endpoint_url
-    point_settings(DEEPDEFEND_S3__ENDPOINT_URL=NOWHERE)
-    monkeypatch.setattr(leftovers, "SWEEP_SECONDS", 0.01)
-    stopping = threading.Event()
-    sweeper = leftovers.Sweeper(stopping)
-    try:
-        leftovers.remove_if_unwanted(analysis)  # raises nothing
-        sweeper.start()
-        assert sweeper.is_alive()
-    finally:
-        point_settings(DEEPDEFEND_S3__ENDPOINT_URL=str(address))
-    while stored(analysis):
-        sweeper.join(0.05)
-    stopping.set()
-    sweeper.join(60)
-    assert not sweeper.is_alive()

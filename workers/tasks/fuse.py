@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from core import failpoints, logging, report, results
+from sqlalchemy.exc import DBAPIError
+
+from core import failpoints, logging, report, results, retention
 from core.config import settings
 from core.db import read, transaction
 from core.domain import Stage
@@ -42,6 +44,7 @@ def judge_evidence(hold: Hold) -> None:
         results.complete(session, hold.claim, written)
     failpoints.reach(failpoints.Point.FUSE_COMPLETED)
     _tidy(hold)
+    _keep_nothing_longer(hold)
 
 
 def write_report(dossier: Dossier) -> report.Report:
@@ -59,6 +62,14 @@ def write_report(dossier: Dossier) -> report.Report:
         sandbox=dossier.sandbox,
         tracks=dossier.tracks,
     )
+
+
+def _keep_nothing_longer(hold: Hold) -> None:
+    """With zero retention file and pictures go at once; what fails here the dispatcher does."""
+    try:
+        retention.erase_media_if_due(hold.claim.analysis_id)
+    except (StorageError, DBAPIError):
+        log.warning("erasing is left to the dispatcher", action="erasure_left", exc_info=True)
 
 
 def _tidy(hold: Hold) -> None:
