@@ -149,15 +149,16 @@ def _one_of(properties: dict[str, Any], sources: tuple[str, ...]) -> dict[str, A
 
 def begun_upload() -> dict[str, Any]:
     """`openapi_extra=` of a new upload: its body is read by our own strict reader."""
-    return {"parameters": [IDEMPOTENCY_KEY], **_json_body(NewUpload, required=True)}
+    return {"parameters": [IDEMPOTENCY_KEY], **json_body(NewUpload, required=True)}
 
 
 def completion() -> dict[str, Any]:
     """`openapi_extra=` of a completion."""
-    return _json_body(Completion, required=False)
+    return json_body(Completion, required=False)
 
 
-def _json_body(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
+def json_body(model: type[BaseModel], *, required: bool) -> dict[str, Any]:
+    """`requestBody` of a route that reads its body itself, strictly (api.body)."""
     schema = _inlined(model.model_json_schema())
     return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
 

@@ -182,6 +182,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         env_file=".env",
         extra="ignore",
+        hide_input_in_errors=True,  # what is wrong may be a secret, and the message goes to logs
         populate_by_name=True,
     )
 
