@@ -9,6 +9,14 @@ import structlog
 
 from core.config import Settings
 
+#: Libraries that write down addresses and signatures, which are secrets here, and how much they may say.
+DISCREET = {
+    "botocore": logging.INFO,
+    "urllib3": logging.INFO,
+    "httpx2": logging.WARNING,
+    "httpcore2": logging.INFO,
+}
+
 
 def configure(settings: Settings, service: str) -> None:
     """Send every log line of this process to stderr, each with `service` and the bound ids."""
@@ -44,6 +52,8 @@ def configure(settings: Settings, service: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(settings.log_level.upper())
+    for name, level in DISCREET.items():
+        logging.getLogger(name).setLevel(max(level, root.level))
     structlog.contextvars.bind_contextvars(service=service)
 
 

@@ -198,7 +198,7 @@ class S3Storage:
 
     def open_parts(self, key: str) -> str:
         """Begin a multipart upload whose parts come by `part_url`."""
-        with _translated("open parts"):
+        with _translated("open parts", missing="NoSuchUpload"):
             made = self._client.create_multipart_upload(Bucket=self._config.bucket, Key=key)
         multipart_id: str = made["UploadId"]
         return multipart_id
@@ -254,7 +254,7 @@ class S3Storage:
     def stale_multipart_uploads(self, older_than: timedelta) -> list[LooseParts]:
         """Multipart uploads that began longer ago; those of rows in `core.uploads` may be among them."""
         before = datetime.now(UTC) - older_than
-        with _translated("list multipart uploads"):
+        with _translated("list multipart uploads", missing="NoSuchUpload"):
             pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._config.bucket)
             return [
                 LooseParts(key=item["Key"], multipart_id=item["UploadId"])

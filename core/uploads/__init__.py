@@ -12,7 +12,7 @@ the first is alive. No row ever says completed before the whole object was read 
 from __future__ import annotations
 
 from core.uploads.completion import complete, received
-from core.uploads.ending import abort, named_objects, named_parts, sweep
+from core.uploads.ending import abort, named_parts, sweep
 from core.uploads.rows import (
     Draft,
     UploadStatus,
@@ -38,7 +38,6 @@ __all__ = [
     "discard",
     "draft",
     "find",
-    "named_objects",
     "named_parts",
     "part_sizes",
     "received",

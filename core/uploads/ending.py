@@ -93,16 +93,8 @@ def _forgotten() -> Delete:
     )
 
 
-def named_objects(session: Session) -> set[str]:
-    """Keys that uploads keep in the storage, for whoever looks for objects that no row names.
-
-    A used upload keeps none: its object is the media row's, or surplus.
-    """
-    return set(session.scalars(select(Upload.object_key).where(Upload.status.in_(KEPT))))
-
-
 def named_parts(session: Session) -> set[str]:
-    """S3's ids of parts that may still be joined; every other stale multipart upload may be dropped."""
+    """S3's ids of parts that may still be joined: of stale multipart uploads these are not to be dropped."""
     return {
         found
         for found in session.scalars(
