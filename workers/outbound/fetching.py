@@ -26,6 +26,7 @@ REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 #: Answers of a server that may do better in a minute; every 5xx is one as well.
 BUSY: Final = frozenset({408, 425, 429})
 SERVER_ERRORS: Final = 500
+ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 ACCEPT: Final = "video/*, audio/*, application/octet-stream;q=0.9, */*;q=0.1"
 #: What servers call a film, a sound, or a file of which they know nothing. A web page is none of these.
 TYPES: Final = re.compile(
@@ -88,7 +89,8 @@ def _redirected(target: Target, answer: Answer, policy: SourceUrlSettings) -> Ta
     if not location:
         raise Unusable("the server redirects to nowhere")
     try:
-        following = parse(urljoin(target.url, location), policy)
+        # urljoin would read `http:///x` and `http:x` as paths on the same host, which others do not.
+        following = parse(location if ABSOLUTE.match(location) else urljoin(target.url, location), policy)
     except ValueError:
         raise UnsafeUrl("the server redirects to what is no URL") from None
     if target.scheme == "https" and following.scheme == "http":
