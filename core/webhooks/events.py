@@ -168,7 +168,7 @@ def _body(facts: Facts, event: EventType, **more: Any) -> str:
         "error": (facts.error or {}).get("code"),
         **more,
         "links": {"self": here, "intervals": f"{here}/intervals"},
-        "metadata": facts.metadata,
+        "metadata": facts.metadata_,
     }
     body = written(event.value, facts.now, data)
     if len(body.encode()) < MAX_BODY_BYTES:
