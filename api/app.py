@@ -27,7 +27,7 @@ from api.cors import Cors
 from api.dependencies import BEARER, once
 from api.errors import respond
 from api.middleware import Envelope, Head, Linger, Problems
-from api.routes import analyses, detectors, health, pages, stats, uploads, webhook_endpoints
+from api.routes import analyses, audit, detectors, erasure, health, pages, stats, uploads, webhook_endpoints
 from api.upload import STORAGE_THREADS
 from core import db, logging
 from core.config import settings
@@ -60,8 +60,11 @@ def create_app() -> FastAPI:
     )
     app.state.upload_threads = CapacityLimiter(STORAGE_THREADS)
     app.state.probe_threads = CapacityLimiter(PROBE_THREADS)
+    app.state.erasure_threads = CapacityLimiter(erasure.ERASURE_THREADS)
     for keyed in (
         analyses.router,
+        erasure.router,
+        audit.router,
         uploads.router,
         webhook_endpoints.router,
         stats.router,

@@ -178,6 +178,8 @@ def _modalities(session: Session, owner: str) -> dict[str, Any]:
 
 def _media(session: Session, owner: str) -> dict[str, Any]:
     count, size = session.execute(
-        select(func.count(Media.id), func.coalesce(func.sum(Media.size_bytes), 0)).where(Media.owner == owner)
+        select(func.count(Media.id), func.coalesce(func.sum(Media.size_bytes), 0)).where(
+            Media.owner == owner, Media.erased_at.is_(None)
+        )
     ).one()
     return {"files": count, "bytes": int(size)}
