@@ -28,6 +28,7 @@ MAX_QUERY_BYTES: Final = 4096
 MAX_BODY_BYTES, BODY_SECONDS = 64 * 1024, 30.0
 #: An upload that is slower than this, after this many seconds of waiting for it, is never to end.
 SLOWEST_BYTES_PER_SECOND, SLOW_GRACE = 1024, 60.0
+VERSIONS: Final = frozenset({"1.0", "1.1"})
 #: Encoded, they would be a separator to one reader and a letter to another.
 AMBIGUOUS: Final = re.compile(rb"%(2f|5c|00)|\\", re.IGNORECASE)
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -51,6 +52,13 @@ class HeadersTooLarge(InvalidRequest):
 
     status_code = 431
     code = "headers_too_large"
+
+
+class UnknownVersion(InvalidRequest):
+    """This server speaks HTTP/1.1."""
+
+    status_code = 505
+    code = "unknown_http_version"
 
 
 class BodyTimeout(UploadStalled):
@@ -84,8 +92,11 @@ class Bounds:
 def check_head(scope: Scope) -> None:
     """Raises MalformedHttp, InvalidTarget, UriTooLong or HeadersTooLarge."""
     headers = Headers(scope=scope)
-    if "transfer-encoding" in headers and ("content-length" in headers or scope["http_version"] == "1.0"):
+    version = scope["http_version"]
+    if "transfer-encoding" in headers and ("content-length" in headers or version == "1.0"):
         raise MalformedHttp
+    if version not in VERSIONS:
+        raise UnknownVersion
     if not scope["path"].startswith("/") and (scope["method"], scope["path"]) != ("OPTIONS", "*"):
         raise InvalidTarget  # a proxy's form: CONNECT, or another server's address
     if AMBIGUOUS.search(scope["raw_path"]) or CONTROL.search(scope["path"]):

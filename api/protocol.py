@@ -121,6 +121,10 @@ class ProblemProtocol(H11Protocol):
             self.transport.close()
 
     def _refuse(self, error: DeepDefendError) -> None:
+        """Hang up, with the reason unless an answer is on its way already."""
+        if self.conn.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            self.transport.close()
+            return
         problem = error.problem() | {"instance": None, "request_id": str(uuid4())}
         body = json.dumps(problem).encode()
         headers = [

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import create_app
 from api.protocol import ProblemProtocol
@@ -18,11 +19,11 @@ BOUNDARY = "boundary-of-the-tests"
 
 
 @contextmanager
-def serving(**options: Any) -> Iterator[tuple[str, int]]:
+def serving(app: FastAPI | None = None, **options: Any) -> Iterator[tuple[str, int]]:
     """A uvicorn in a thread on a free port; gives its address once it accepts connections."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        create_app(),
+        app or create_app(),
         http=ProblemProtocol,
         lifespan="off",
         log_config=None,
