@@ -35,8 +35,8 @@ both = pytest.mark.parametrize("call", [posted, fetched])
 
 
 @both
-def test_what_was_checked_is_what_is_dialled(call: Call, trap: Trap, zone: Zone, tmp_path: Path) -> None:
-    """First an address that may be called, then for ever this machine, where the trap listens."""
+def test_what_was_checked_is_what_is_dialled(call: Call, zone: Zone, tmp_path: Path) -> None:
+    """First an address that may be called, then for ever one that may not."""
     zone.add("rebind.test", [HOST], ["127.0.0.1"])
     with answering(b"hello") as server:
         call(f"http://rebind.test:{server.port}/", server.port, tmp_path)
@@ -45,15 +45,14 @@ def test_what_was_checked_is_what_is_dialled(call: Call, trap: Trap, zone: Zone,
 
 
 @both
-def test_the_trap_is_not_reached_either(call: Call, trap: Trap, zone: Zone, tmp_path: Path) -> None:
-    """The same port on the address that was checked is shut; on the address of the second answer is the trap."""
+def test_the_second_answer_is_never_dialled(call: Call, zone: Zone, tmp_path: Path) -> None:
+    """Nothing listens on the address that was checked; on that of the second answer the trap does."""
     zone.add("rebind.test", [NOWHERE], ["127.0.0.1"])
-    before = trap.count
-    with answering(b"", host=HOST) as other, pytest.raises(Unreachable) as caught:
-        call(f"http://rebind.test:{other.port}/", other.port, tmp_path)
+    with Trap("127.0.0.1") as trap:
+        with pytest.raises(Unreachable) as caught:
+            call(f"http://rebind.test:{trap.port}/", trap.port, tmp_path)
+        assert trap.count == 0
     assert caught.value.code == "connect_failed"
-    assert other.requests == []
-    assert trap.count == before
     assert zone.asked == {("rebind.test", "A"): 1, ("rebind.test", "AAAA"): 1}
 
 

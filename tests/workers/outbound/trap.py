@@ -9,17 +9,20 @@ from typing import Self
 
 
 class Trap:
-    """Counts the connections to one port number, on every address of this machine, IPv4 and IPv6."""
+    """Counts the connections to one port, on every address of this machine, IPv4 and IPv6, or on one."""
 
-    def __init__(self) -> None:
-        self._six = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+    def __init__(self, address: str | None = None) -> None:
+        if address is None:
+            self._listener = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        else:
+            self._listener = socket.create_server((address, 0))
         self._lock = threading.Lock()
         self._count = 0
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     @property
     def port(self) -> int:
-        return int(self._six.getsockname()[1])
+        return int(self._listener.getsockname()[1])
 
     @property
     def count(self) -> int:
@@ -33,7 +36,7 @@ class Trap:
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                caller, _ = self._six.accept()
+                caller, _ = self._listener.accept()
                 with caller, contextlib.suppress(OSError):
                     caller.settimeout(10)
                     self._greet(caller)
@@ -53,6 +56,6 @@ class Trap:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._six.shutdown(socket.SHUT_RDWR)
-        self._six.close()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
         self._thread.join(10)
