@@ -65,7 +65,7 @@ def configuration(config: Settings) -> dict[str, object]:
     }
 
 
-app = Celery("deepdefend")
+app = Celery("deepdefend", task_cls="workers.messages:OurTask")
 app.config_from_object(configuration(settings()))
 
 
