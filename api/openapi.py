@@ -35,7 +35,7 @@ PROBLEMS: Final[dict[int, str]] = {
     414: "The query is too long: `uri_too_long`.",
     415: "The body has a type or encoding that this call does not take: `unsupported_media_type`.",
     422: "A parameter or field is wrong: `invalid_parameter`, `invalid_option`, `idempotency_mismatch`, …",
-    429: "Slower, please: `quota_exceeded`, `too_many_in_flight`, `too_many_uploads`, `too_many_failures`.",
+    429: "Slower, please: `quota_exceeded`, `too_many_in_flight`, `too_many_open_uploads`, …",
     431: "The headers are too large: `headers_too_large`.",
     500: "A fault of the server: `internal_error`.",
     503: "A part of the server is away or full: `database_unavailable`, `storage_unavailable`, `disk_full`, "
