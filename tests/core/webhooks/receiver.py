@@ -48,6 +48,8 @@ class Receiver:
         self.answers: list[Answer] = []
         self.url = f"http://127.0.0.1:{server.server_port}/hook"
         self.port = server.server_port
+        #: Somebody has called.
+        self.asked = threading.Event()
 
     def next_answer(self) -> Answer:
         return self.answers.pop(0) if self.answers else Answer()
@@ -62,6 +64,7 @@ def receiving() -> Iterator[Receiver]:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
             receiver.calls.append(Call(self.path, headers, body))
+            receiver.asked.set()
             answer = receiver.next_answer()
             if answer.after is not None:
                 answer.after.wait(30)

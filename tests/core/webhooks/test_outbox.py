@@ -1,0 +1,106 @@
+"""What is published now: the oldest first, and no receiver can fill more than its owner's places."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Select, text
+from sqlalchemy.orm import Session
+
+from core import db
+from core.config import settings
+from core.models import WebhookDelivery, WebhookEndpoint
+from core.webhooks import deliveries, outbox
+from core.webhooks.outbox import PER_ENDPOINT, PER_OWNER
+from tests.core.test_plans import plan
+from tests.core.webhooks.factories import backdate, create_endpoint, make_due, outcome, owed
+
+
+def owe_many(session: Session, endpoint: WebhookEndpoint, count: int) -> list[WebhookDelivery]:
+    return [owed(session, endpoint) for _ in range(count)]
+
+
+def published(session: Session) -> list[WebhookDelivery]:
+    """One round of the dispatcher."""
+    due = list(outbox.due(session))
+    outbox.mark_published(session, [row.id for row in due])
+    session.expire_all()
+    return due
+
+
+def test_a_backlog_gets_its_few_places_and_others_theirs(session: Session) -> None:
+    slow = create_endpoint(session, owner="mallory")[0]
+    owe_many(session, slow, 30)
+    other = owe_many(session, create_endpoint(session, owner="bob")[0], 1)
+    due = published(session)
+    assert [row.owner for row in due].count("mallory") == PER_ENDPOINT
+    assert other[0].id in {row.id for row in due}
+    assert published(session) == []
+
+
+def test_an_owner_with_many_endpoints_has_no_more_places(session: Session) -> None:
+    for number in range(PER_OWNER):
+        owe_many(session, create_endpoint(session, url=f"https://example.com/{number}")[0], 3)
+    assert len(published(session)) == PER_OWNER
+
+
+def test_a_place_is_free_again_when_a_try_is_over(session: Session) -> None:
+    endpoint, _ = create_endpoint(session)
+    rows = owe_many(session, endpoint, PER_ENDPOINT + 2)
+    first, second = published(session)
+    assert [first.id, second.id] == [row.id for row in rows[:2]]  # the oldest
+    claim = deliveries.claim(session, first.id, owner="a")
+    assert claim is not None
+    assert published(session) == []  # one is being sent, one waits for a worker
+    deliveries.close(session, claim, outcome(200))
+    assert [row.id for row in published(session)] == [rows[2].id]
+
+
+def test_what_waits_for_its_next_try_holds_no_place(session: Session) -> None:
+    endpoint, _ = create_endpoint(session)
+    failing, *rest = owe_many(session, endpoint, 3)
+    published(session)
+    claim = deliveries.claim(session, failing.id, owner="a")
+    assert claim is not None
+    deliveries.close(session, claim, outcome())
+    assert [row.id for row in published(session)] == [rest[1].id]
+    make_due(session)
+    assert published(session) == []
+
+
+def test_two_dispatchers_do_not_publish_the_same(clean_database: str) -> None:
+    assert clean_database
+    with db.transaction() as session:
+        owed(session, create_endpoint(session)[0])
+    with db.transaction() as one, db.transaction() as other:
+        assert len(outbox.due(one)) == 1
+        assert outbox.due(other) == []
+
+
+def test_what_nobody_claimed_for_long_is_looked_for(session: Session) -> None:
+    endpoint, _ = create_endpoint(session)
+    row = owed(session, endpoint)
+    published(session)
+    assert outbox.unclaimed(session, settings().steps) == (1, [])
+    backdate(session, "published_at", timedelta(minutes=1))
+    assert outbox.unclaimed(session, settings().steps) == (1, [row.id])
+    outbox.take_back(session, [row.id])
+    assert [again.id for again in published(session)] == [row.id]
+    deliveries.claim(session, row.id, owner="a")
+    assert outbox.unclaimed(session, settings().steps) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (outbox.due_query(), "ix_webhook_deliveries_due"),
+        (outbox.in_flight_query(), "ix_webhook_deliveries_in_flight"),
+    ],
+)
+def test_what_is_over_is_not_looked_at(session: Session, query: Select[tuple[object]], index: str) -> None:
+    """Endpoints are few and are read whole; deliveries of years are not."""
+    session.execute(text("SET LOCAL enable_bitmapscan = off"))
+    found = plan(session, query)
+    assert index in found
+    assert "Seq Scan on webhook_deliveries" not in found
