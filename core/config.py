@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 from base64 import urlsafe_b64decode
+from collections.abc import Iterator
 from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -13,10 +16,14 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from core import failpoints
+from core import failpoints, production
 
 MiB = 1024 * 1024
 FERNET_KEY_BYTES = 32
+#: What browsers send in `Origin`.
+ORIGIN = r"https?://[a-z0-9.-]+(:[0-9]+)?|https?://\[[0-9a-f:]+\](:[0-9]+)?"
+#: Stands for Flower's variable in processes that are not Flower.
+FLOWER_NOT_HERE = "nobody:asks here"
 
 
 class ChecksumMode(StrEnum):
@@ -208,6 +215,8 @@ class Settings(BaseSettings):
     idempotency_ttl: timedelta = timedelta(hours=24)  # a client's night of retries; then its key is new again
     idempotency_lease: timedelta = timedelta(seconds=30)  # a killed upload's key is free again within this
     cors_origins: tuple[str, ...] = ()  # pages of other origins that may call the API: none
+    # Asked of `/metrics` as a bearer token. None: open in development, closed in production.
+    metrics_token: Annotated[SecretStr, Field(min_length=16)] | None = None
     failpoint: str | None = None  # dies there, for tests (core/failpoints.py); refused in production
     allow_test_detectors: bool = False  # scores of test checkpoints mean nothing
     require_sandbox: bool = False  # True: refuse to decode with rlimits alone
@@ -223,11 +232,62 @@ class Settings(BaseSettings):
             failpoints.parse(given)
         return given
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_can_match(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        """A browser sends `scheme://host[:port]`; anything else would be silently useless."""
+        if not all(origin == "*" or re.fullmatch(ORIGIN, origin) for origin in given):
+            raise ValueError('an origin is `https://host`, `https://host:port` or `"*"`, in lower case')
+        return given
+
     @model_validator(mode="after")
-    def _failpoints_are_for_tests(self) -> Self:
-        if self.failpoint and self.environment == "production":
-            raise ValueError("failpoint kills processes on purpose: not in production")
+    def _is_safe(self) -> Self:
+        if self.environment == "production" and (refused := tuple(self.refusals())):
+            raise ValueError(production.listed(refused))
         return self
+
+    def refusals(self) -> Iterator[str]:
+        """What production would not start with: the variable and why, never its value."""
+        for name, secret in self._secrets():
+            weak = production.weakness(secret.get_secret_value())
+            if weak:
+                yield f"{name}: {weak}"
+        for name, known in self._credentials():
+            if known is not None and production.is_shipped(known):
+                yield f"{name}: everybody knows it"
+        # Flower's own variable; only its process has it.
+        weak = production.weak_accounts(os.environ.get("FLOWER_BASIC_AUTH", FLOWER_NOT_HERE))
+        if weak:
+            yield f"FLOWER_BASIC_AUTH: {weak}"
+        if self.failpoint:
+            yield "DEEPDEFEND_FAILPOINT kills processes on purpose: not in production"
+        if self.allow_test_detectors:
+            yield "DEEPDEFEND_ALLOW_TEST_DETECTORS: their scores mean nothing"
+        if "*" in self.cors_origins:
+            yield 'DEEPDEFEND_CORS_ORIGINS: "*" lets every page of the web call the API'
+        if self.log_level == "debug":
+            yield "DEEPDEFEND_LOG_LEVEL: debug lines of libraries have signatures and headers"
+
+    def _secrets(self) -> Iterator[tuple[str, SecretStr]]:
+        """What must be random."""
+        yield "DEEPDEFEND_SECRET_KEY", self.secret_key
+        if self.metrics_token is not None:
+            yield "DEEPDEFEND_METRICS_TOKEN", self.metrics_token
+        for key in self.webhooks.encryption_keys:
+            yield "DEEPDEFEND_WEBHOOKS__ENCRYPTION_KEYS", key
+
+    def _credentials(self) -> Iterator[tuple[str, str | None]]:
+        """What other servers gave us."""
+        for name, given in (
+            ("DEEPDEFEND_S3__ACCESS_KEY_ID", self.s3.access_key_id),
+            ("DEEPDEFEND_S3__SECRET_ACCESS_KEY", self.s3.secret_access_key),
+        ):
+            yield name, given.get_secret_value() if given is not None else None
+        for name, url in (
+            ("DEEPDEFEND_DATABASE_URL", self.database_url),
+            ("DEEPDEFEND_BROKER_URL", self.broker_url),
+        ):
+            yield name, production.password_of(url.get_secret_value())
 
 
 class _WithoutServers(BaseSettings):
