@@ -1,4 +1,4 @@
-"""A transaction on an empty database for each test that asks."""
+"""A transaction on an empty database for each test that asks, and an owner of files in a bucket."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.orm import Session
 
-from core import db
+from core import analyses, db
+from core.keys import Caller
+from core.storage import storage
+from tests.core.factories import create_caller
 
 
 @pytest.fixture
@@ -16,3 +19,14 @@ def session(clean_database: str) -> Iterator[Session]:
     assert clean_database
     with db.transaction() as opened:
         yield opened
+
+
+@pytest.fixture
+def owner(clean_database: str, bucket: str) -> Caller:
+    """The owner of everything, beside an empty database and a bucket without our objects."""
+    assert clean_database
+    assert bucket
+    for prefix in (analyses.FILES, analyses.FOLDERS):
+        storage().delete_prefix(prefix)
+    with db.transaction() as session:
+        return create_caller(session, "newsroom")

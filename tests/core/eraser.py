@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
 from uuid import UUID
 
+import pytest
 from sqlalchemy import select, text
 
 from core import analyses, db, results, retention, steps
+from core.config import settings
 from core.domain import AnalysisStatus, Options, Stage, Terms
 from core.errors import DeepDefendError
 from core.keys import Caller
 from core.models import Analysis, Media
 from core.storage import storage
+from tests.conftest import point_settings
 from tests.core.factories import build_manifest, build_report, claim_step
+
+#: A port where nothing listens.
+NOWHERE = "http://127.0.0.1:1"
 
 
 def put(key: str, content: bytes = b"x") -> str:
@@ -116,3 +126,28 @@ def held(caller: Caller, analysis_id: UUID, reason: str = "case 7") -> Analysis:
     """Put it under a legal hold."""
     with db.transaction() as session:
         return retention.hold(session, caller, analysis_id, reason=reason)
+
+
+@contextmanager
+def away() -> Iterator[None]:
+    """The storage does not answer within the block."""
+    address = str(settings().s3.endpoint_url)
+    _point(NOWHERE)
+    try:
+        yield
+    finally:
+        _point(address)
+
+
+def _point(address: str) -> None:
+    point_settings(DEEPDEFEND_S3__ENDPOINT_URL=address)
+    storage.cache_clear()
+
+
+def pretend_killed(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> None:
+    """The process ends where that function would begin."""
+
+    def end(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, name, end)
