@@ -26,7 +26,8 @@ def api(
 def worker(
     queues: Annotated[list[Queue], typer.Argument(help="What it works on.")],
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Processes or threads [default: 1 process or 4 threads].")
+        int | None,
+        typer.Option(min=1, help="Processes or threads [default: 1 process; 4 threads, 16 for webhooks]."),
     ] = None,
     lane: Annotated[
         list[Lane] | None, typer.Option(help="Only this lane; may be repeated [default: every lane].")

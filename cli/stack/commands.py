@@ -15,9 +15,11 @@ WORKERS: tuple[tuple[Queue, ...], ...] = (
     (Queue.EXTRACTION,),
     (Queue.VIDEO,),
     (Queue.AUDIO,),
-    (Queue.FUSION, Queue.WEBHOOKS),
+    (Queue.FUSION,),
+    (Queue.WEBHOOKS,),  # a process of its own: receivers that never answer must not stop verdicts
 )
-THREADS = 4
+#: Threads where no processes are needed; posting waits most (`core.webhooks.outbox` shares them out).
+THREADS, POSTING_THREADS = 4, 16
 #: After TERM, seconds for open streams to end.
 API_GRACE = 5
 
@@ -44,7 +46,8 @@ def worker(
     names = ",".join(names_of(queues, chosen))
     alone = [] if chosen == frozenset(Lane) else [lane.value for lane in Lane if lane in chosen]
     pool = ("--pool", "prefork" if heavy else "threads")
-    size = ("--concurrency", str(concurrency or (1 if heavy else THREADS)))
+    threads = POSTING_THREADS if set(queues) == {Queue.WEBHOOKS} else THREADS
+    size = ("--concurrency", str(concurrency or (1 if heavy else threads)))
     quiet = ("--without-gossip", "--without-mingle", "--loglevel", "INFO")
     node = ("--hostname", f"{'-'.join([*(queue.value for queue in queues), *alone])}@%h")
     return (

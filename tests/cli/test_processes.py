@@ -44,6 +44,14 @@ def test_a_worker_for_light_queues_has_threads(became: Became) -> None:
     assert "--pool threads --concurrency 9" in words
 
 
+def test_webhooks_are_posted_by_a_process_of_their_own_with_more_threads(became: Became) -> None:
+    assert (Queue.WEBHOOKS,) in commands.WORKERS
+    for queue, threads in (("webhooks", 16), ("fusion", 4)):
+        became.clear()
+        assert CliRunner().invoke(app, ["worker", queue]).exit_code == 0
+        assert f"--pool threads --concurrency {threads} --hostname {queue}@%h" in " ".join(became[0])
+
+
 @pytest.mark.parametrize(
     ("lanes", "queues", "name"),
     [

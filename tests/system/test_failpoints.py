@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]
 
 SECONDS, INTERVALS = 3, 2  # of the clip, at the usual 2 s
 EXTRACTION, VIDEO, AUDIO, FUSION = (
-    "worker-" + name for name in ("extraction", "video", "audio", "fusion-webhooks")
+    "worker-" + name for name in ("extraction", "video", "audio", "fusion")
 )
 
 #: Ordered so that no process dies twice in a row: the supervisor makes those wait that keep dying.
