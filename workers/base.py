@@ -44,7 +44,10 @@ def run_step(stage: Stage, analysis_id: str, shard: int, act: Work) -> None:
             log.debug("nothing to do", action="step_not_claimed")
             return
         failpoints.reach(failpoints.Point.WORKER_CLAIMED)
-        with this_process().heart.hold(claim) as hold:
+        with (
+            structlog.contextvars.bound_contextvars(attempt=claim.attempt),
+            this_process().heart.hold(claim) as hold,
+        ):
             _guarded(hold, act)
         if hold.lost.is_set():
             leftovers.remove_if_unwanted(claim.analysis_id)

@@ -47,12 +47,13 @@ class Chore:
 
 def chores() -> list[Chore]:
     """All of them, in the order of their urgency."""
+    rarely = min(timedelta(hours=1), settings().retention.orphans)
     return [
         Chore("erasures", erase_due, settings().retention.sweep),
         Chore("leftovers", _clear_leftovers, timedelta(seconds=10)),
         Chore("uploads", _drop_uploads, timedelta(minutes=1)),
-        Chore("orphans", OrphanSweep(), timedelta(hours=1)),
-        Chore("parts", drop_loose_parts, timedelta(hours=1)),
+        Chore("orphans", OrphanSweep(), rarely),
+        Chore("parts", drop_loose_parts, rarely),
     ]
 
 
