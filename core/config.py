@@ -13,7 +13,15 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core import failpoints, production
@@ -131,7 +139,7 @@ class WebhookSettings(OutboundSettings):
 class SourceUrlSettings(OutboundSettings):
     """Fetching the file that a submission names by URL."""
 
-    enabled: bool = True  # False: submissions by URL fail with `source_disabled`
+    enabled: bool = True  # False: submissions by URL are refused
     connect_timeout: timedelta = timedelta(seconds=10)  # for all addresses of a name together
     idle_timeout: timedelta = timedelta(seconds=30)  # a server that is silent for longer has gone
     timeout: timedelta = timedelta(minutes=10)  # of the whole; 500 MiB at 1 MB/s is 9 minutes
@@ -147,13 +155,22 @@ class UploadSettings(BaseModel):
     open: Annotated[int, Field(ge=1)] = 32  # of one owner, not used in an analysis yet: disk that costs
 
 
+def _time_or_never(value: object) -> object:
+    """An environment variable has no null."""
+    return None if value in {"never", ""} else value
+
+
+Kept = Annotated[timedelta | None, Field(ge=timedelta(0)), BeforeValidator(_time_or_never)]
+
+
 class RetentionSettings(BaseModel):
     """When things are erased. A submission's `retention_hours` goes before `media`."""
 
-    media: timedelta | None = timedelta(days=30)  # after the end; None: until the analysis is deleted
-    analyses: timedelta | None = None  # after the end the whole analysis goes; None: its owner deletes it
-    orphans: timedelta = timedelta(hours=24)  # objects that no row names, older than any upload may take
-    sweep: timedelta = timedelta(seconds=30)  # between two looks of the dispatcher
+    media: Kept = timedelta(days=30)  # files and pictures, after the end; `never`: with their analysis
+    analyses: Kept = None  # the whole analysis, after its end; empty or `never`: when its owner deletes it
+    # Objects that no row names and that are older. No other installation may use the bucket.
+    orphans: Annotated[timedelta, Field(ge=timedelta(minutes=1))] = timedelta(hours=24)
+    sweep: Annotated[timedelta, Field(ge=timedelta(seconds=1))] = timedelta(seconds=30)  # between two looks
 
 
 class AdmissionSettings(BaseModel):

@@ -48,7 +48,7 @@ def fetch_media(hold: Hold, url: str, into: Path) -> None:
 def _fetched(hold: Hold, url: str, into: Path) -> Fetched:
     config, limits = settings().source_url, settings().limits
     if not config.enabled:
-        raise MediaError("this server does not fetch files", code="source_disabled")
+        raise MediaError("this server does not fetch files", code="source_url_disabled")
     try:
         fetched = fetch(url, into, policy=config, max_bytes=limits.max_upload_bytes, checkpoint=hold.check)
     except (UnsafeUrl, Unreachable, Unusable) as error:

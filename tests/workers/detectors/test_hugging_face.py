@@ -21,7 +21,7 @@ from transformers.models.vit.modeling_vit import ViTForImageClassification
 
 from core.config import ModelSettings
 from core.domain import Modality
-from core.errors import DetectorUnavailable
+from core.errors import DetectorUnavailable, Fenced
 from tests.checkpoints import edit_json, make_audio_checkpoint, make_image_checkpoint
 from workers.detectors import hardware, registry, store
 from workers.detectors.hf_image import HuggingFaceImageDetector
@@ -70,6 +70,28 @@ def test_image_scores_are_those_of_transformers(tmp_path: Path) -> None:
     found = load(folder, "video").scores(crops)
     np.testing.assert_allclose(found, expected, atol=0.02)
     assert found.max() - found.min() > 0.1  # else the comparison would show nothing
+
+
+@pytest.mark.parametrize(("modality", "inputs"), [("video", faces(2)), ("audio", voices(32_000, 32_000))])
+def test_a_batch_in_hand_is_left_between_two_layers(tmp_path: Path, modality: str, inputs: Any) -> None:
+    """A batch of the real size takes seconds on a CPU: nobody waits for all its layers."""
+    detector = load(MAKERS[modality](tmp_path / "x"), modality)
+    looked: list[None] = []
+    expected = detector.scores(inputs)
+    np.testing.assert_array_equal(detector.scores(inputs, checkpoint=lambda: looked.append(None)), expected)
+    layers = len(looked)
+    assert layers > 10
+
+    def stop_in_the_middle() -> None:
+        looked.append(None)
+        if len(looked) == layers + layers // 2:
+            raise Fenced
+
+    with pytest.raises(Fenced):
+        detector.scores(inputs, checkpoint=stop_in_the_middle)
+    assert len(looked) == layers + layers // 2
+    np.testing.assert_array_equal(detector.scores(inputs), expected)
+    assert len(looked) == layers + layers // 2, "no hook is left behind"
 
 
 @pytest.mark.parametrize("normalise", [True, False])

@@ -117,11 +117,14 @@ def test_the_child_imports_no_more_than_it_needs() -> None:
     assert done.stdout.strip() == "[]"
 
 
+LAUNCHER = [sys.executable, "-s", "-S", "-m", confine.__name__]
+
+
 def confined(code: str, **limits: int) -> subprocess.CompletedProcess[str]:
     """A program behind the launcher, as the rlimits level starts it."""
-    orders = json.dumps({"limits": limits, "parent": os.getpid()})
-    command = [sys.executable, "-I", "-S", str(confine.__file__), orders, sys.executable, "-I", "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    orders = json.dumps({"limits": limits, "parent": os.getpid(), "filter": True, "writable": None})
+    command = [*LAUNCHER, orders, sys.executable, "-I", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=sandbox.ROOT)
 
 
 def test_limits_hold_in_what_the_launcher_becomes() -> None:
@@ -139,18 +142,9 @@ def test_a_limit_is_never_raised() -> None:
 
 def test_a_launcher_whose_parent_is_gone_does_not_start() -> None:
     orders = json.dumps({"limits": {}, "parent": 1})
-    command = [
-        sys.executable,
-        "-I",
-        "-S",
-        str(confine.__file__),
-        orders,
-        sys.executable,
-        "-c",
-        "print('ran')",
-    ]
+    command = [*LAUNCHER, orders, sys.executable, "-c", "print('ran')"]
 
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=sandbox.ROOT)
 
     assert (done.returncode, done.stdout) == (1, "")
 

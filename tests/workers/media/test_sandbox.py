@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from core.errors import MediaError
-from workers.media import sandbox
+from workers.media import attend, landlock, sandbox
 from workers.media.sandbox import BUBBLEWRAP, RLIMITS, Bounds, Outcome, demand, level, run
 
 LEVELS = [BUBBLEWRAP, RLIMITS]
@@ -44,6 +44,12 @@ def no_bubblewrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     level.cache_clear()
     yield
     level.cache_clear()
+
+
+@pytest.fixture
+def no_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel without seccomp: the other walls must stand alone."""
+    monkeypatch.setattr(sandbox, "FILTER", False)
 
 
 def attempt(code: str, work: Path, at: str, **bounds: Any) -> Outcome:
@@ -106,7 +112,7 @@ def test_nothing_of_our_environment_is_there(
 def test_endless_output_is_not_kept(tmp_path: Path, at: str) -> None:
     outcome = attempt("for n in range(300): print('a' * 10_000)\nprint('end')", tmp_path, at)
 
-    assert len(outcome.output) <= sandbox.TAIL_BYTES
+    assert len(outcome.output) <= attend.TAIL_BYTES
     assert outcome.output.endswith("end\n")
 
 
@@ -153,6 +159,7 @@ def alive(marker: str) -> list[psutil.Process]:
     ]
 
 
+@pytest.mark.usefixtures("no_filter")
 def test_descendants_end_with_the_program(tmp_path: Path, at: str) -> None:
     marker = f"import time; time.sleep(3600)  # {tmp_path}"
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-I', '-c', {marker!r}])"
@@ -185,15 +192,35 @@ def test_the_program_dies_with_a_killed_parent(tmp_path: Path, at: str) -> None:
     wait_until(lambda: alive(marker) == [])
 
 
-def test_bubblewrap_has_no_network(tmp_path: Path, bubblewrap: str) -> None:
+@pytest.mark.usefixtures("no_filter")
+def test_there_is_no_network_even_without_the_filter(tmp_path: Path, at: str) -> None:
+    if at == RLIMITS and landlock.version() < 4:
+        pytest.skip("this host's Landlock knows no network")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        code = f"import socket; socket.create_connection(('127.0.0.1', {port}), 5); print('connected')"
-        outside = attempt(code, tmp_path, RLIMITS)
-        inside = attempt(code, tmp_path, bubblewrap)
+        said = attempt(f"import socket; socket.create_connection(('127.0.0.1', {port}), 5)", tmp_path, at)
+        server.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
-    assert "connected" in outside.output
-    assert "connected" not in inside.output
+    assert "refused" in said.output or "denied" in said.output or "unreachable" in said.output
+
+
+@pytest.mark.usefixtures("no_filter")
+def test_the_parent_is_out_of_reach_even_without_the_filter(tmp_path: Path, at: str) -> None:
+    if at == RLIMITS and landlock.version() < 6:
+        pytest.skip("this host's Landlock knows no signals")
+
+    assert attempt(f"import os; os.kill({os.getpid()}, 9)", tmp_path, at).status == 1
+
+
+def test_when_it_returns_the_namespace_is_empty(tmp_path: Path, bubblewrap: str) -> None:
+    """Twenty times, for the first process within dies a moment after bwrap."""
+    for n in range(20):
+        marker = f"import time; time.sleep(3600)  # {tmp_path} {n}"
+        bounds = Bounds(wall_seconds=0.3, cpu_seconds=9, memory_bytes=512 << 20, file_bytes=1 << 20)
+        assert run(["-I", "-c", marker], work=tmp_path, bounds=bounds, at=bubblewrap).timed_out
+        assert alive(marker) == []
 
 
 def test_bubblewrap_shows_no_file_of_ours_and_lets_none_be_written(tmp_path: Path, bubblewrap: str) -> None:
@@ -259,3 +286,19 @@ def test_a_bubblewrap_that_does_not_work_is_not_used(
         assert "No permissions" in caplog.text
     finally:
         level.cache_clear()
+
+
+def test_a_probe_says_what_is_kept_out() -> None:
+    found = sandbox.probe()
+
+    assert found.level == level()
+    assert (found.why == "") == (found.level == BUBBLEWRAP)
+    assert found.files is (found.level == BUBBLEWRAP or landlock.version() > 0)
+
+
+@pytest.mark.usefixtures("no_bubblewrap", "no_filter")
+def test_a_probe_admits_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = sandbox.probe()
+
+    assert (found.level, found.calls) == (RLIMITS, False)
+    assert found.why == "bubblewrap is not installed"

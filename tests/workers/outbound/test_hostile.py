@@ -17,6 +17,7 @@ from tests.workers.outbound.trap import Trap
 from tests.workers.outbound.zone import Zone
 from workers.outbound import fetch, post
 
+ROOT = Path(__file__).parents[3]
 SECONDS = timedelta(seconds=10)
 Call = Callable[[str, int, Path], object]
 
@@ -39,6 +40,7 @@ def redirected(url: str, port: int, folder: Path) -> object:
 def test_there_are_enough_of_them() -> None:
     assert len(HOSTILE) >= 80
     assert len(set(HOSTILE.values())) == len(HOSTILE)
+    assert f"{len(HOSTILE)} hostile URLs" in (ROOT / "docs" / "urls.md").read_text()
 
 
 @pytest.mark.parametrize("call", [posted, fetched])

@@ -1,0 +1,136 @@
+"""Submissions by URL on a running stack, from outside: a web server on this machine, allowed by settings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from cli.client import Client
+from tests.system.conftest import RunningStack, running_stack
+from tests.system.media import FACE_AND_VOICE, shared
+from tests.workers.outbound.server import HOST, Server, answering
+from tests.workers.outbound.trap import Trap
+
+pytestmark = pytest.mark.system
+
+
+@pytest.fixture(scope="module")
+def trap() -> Iterator[Trap]:
+    with Trap() as it:
+        yield it
+
+
+@pytest.fixture(scope="module")
+def films() -> Iterator[Server]:
+    with answering(FACE_AND_VOICE.read_bytes(), headers={"Content-Type": "video/mp4"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def recording() -> Iterator[Server]:
+    """A real clip of the shared media."""
+    clip = shared("odd_vp9_opus.webm").read_bytes()
+    with answering(clip, headers={"Content-Type": "video/webm"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def detour(trap: Trap) -> Iterator[Server]:
+    """Leads astray."""
+    location = {"Location": f"http://127.0.0.1:{trap.port}/secret.mp4"}
+    with answering(b"", status=302, headers=location) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def allowing(
+    tmp_path_factory: pytest.TempPathFactory, films: Server, recording: Server, detour: Server, trap: Trap
+) -> Iterator[RunningStack]:
+    """A stack that may fetch from one address of this machine; the trap's port is allowed, its address is not."""
+    ports = ", ".join(str(it.port) for it in (films, recording, detour, trap))
+    settings = {
+        "DEEPDEFEND_SOURCE_URL__ALLOWED_NETWORKS": f'["{HOST}/32"]',
+        "DEEPDEFEND_SOURCE_URL__ALLOWED_PORTS": f"[{ports}]",
+    }
+    with running_stack(tmp_path_factory.mktemp("allowing") / "data", **settings) as it:
+        yield it
+
+
+def submit(stack: RunningStack, url: str) -> httpx2.Response:
+    return httpx2.post(
+        stack.api_url + "/v1/analyses",
+        headers={"Authorization": f"Bearer {stack.api_key}"},
+        files={"source_url": (None, url)},
+        timeout=60,
+    )
+
+
+def ended(stack: RunningStack, url: str) -> dict[str, Any]:
+    response = submit(stack, url)
+    assert response.status_code == 202, response.text
+    assert response.json()["media"] is None
+    with Client(stack.api_url, stack.api_key) as client:
+        return dict(client.wait(response.json()["id"]))
+
+
+def test_a_file_behind_a_url_is_analysed(allowing: RunningStack, films: Server) -> None:
+    envelope = ended(allowing, f"{films.url}clips/Face%20and%20voice.mp4")
+    assert envelope["status"] == "completed", envelope["error"]
+    assert envelope["media"]["filename"] == "Face and voice.mp4"
+    assert envelope["media"]["sha256"] == digest(FACE_AND_VOICE)
+    assert envelope["source_url"] == f"{films.url}clips/Face%20and%20voice.mp4"
+    assert envelope["report"]["total_intervals_analyzed"] > 0
+    assert {stage["status"] for stage in envelope["progress"]["stages"]} <= {"done", "skipped"}
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_real_recording_is_analysed(allowing: RunningStack, recording: Server) -> None:
+    envelope = ended(allowing, recording.url + "clip.webm")
+    assert envelope["status"] == "completed", envelope["error"]
+    assert envelope["media"]["sha256"] == digest(shared("odd_vp9_opus.webm"))
+    assert envelope["media"]["facts"]["video"]["codec"] == "vp9"
+
+
+def test_the_same_bytes_again_share_their_media(allowing: RunningStack, films: Server) -> None:
+    first, second = (ended(allowing, f"{films.url}{n}.mp4") for n in range(2))
+    assert first["media"]["sha256"] == second["media"]["sha256"]
+    assert (first["media"]["filename"], second["media"]["filename"]) == ("0.mp4", "1.mp4")
+
+
+def test_what_is_not_allowed_is_refused_at_the_door(allowing: RunningStack, trap: Trap) -> None:
+    for url in (f"http://127.0.0.1:{trap.port}/", f"http://[::1]:{trap.port}/", "http://169.254.169.254/"):
+        response = submit(allowing, url)
+        assert (response.status_code, response.json()["code"]) == (422, "unsafe_url")
+    assert trap.count == 0
+
+
+def test_a_name_that_leads_astray_fails_with_its_reason(allowing: RunningStack, trap: Trap) -> None:
+    envelope = ended(allowing, f"http://localhost:{trap.port}/clip.mp4")
+    assert (envelope["status"], envelope["error"]["code"]) == ("failed", "source_unsafe_url")
+    assert envelope["media"] is None
+    assert "127.0.0.1" not in str(envelope["error"])
+    assert trap.count == 0
+
+
+def test_a_redirect_that_leads_astray_fails_with_its_reason(
+    allowing: RunningStack, detour: Server, trap: Trap
+) -> None:
+    envelope = ended(allowing, detour.url)
+    assert (envelope["status"], envelope["error"]["code"]) == ("failed", "source_unsafe_url")
+    assert len(detour.requests) == 1
+    assert trap.count == 0
+
+
+def test_a_stack_that_allows_nothing_takes_no_private_address(stack: RunningStack, films: Server) -> None:
+    before = len(films.requests)
+    response = submit(stack, films.url)
+    assert (response.status_code, response.json()["code"]) == (422, "unsafe_url")
+    assert len(films.requests) == before
