@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from core import logging
 from core.db import transaction
-from core.errors import Conflict
+from core.errors import Conflict, StorageError
 from core.models import Upload
 from core.storage import storage
 from core.uploads.rows import KEPT, UploadStatus, find
@@ -51,7 +51,7 @@ def drop(row: Upload) -> None:
 
 
 def sweep() -> int:
-    """Drop what expired unused, and forget rows that nobody asks for any more; how many were dropped.
+    """Drop what expired unused, and forget rows that nobody asks for any more; how many were tried.
 
     For the dispatcher's housekeeping. Raises StorageError; what is left then is found again.
     """
@@ -59,11 +59,20 @@ def sweep() -> int:
         session.execute(_expiring())
         due = list(session.scalars(_undropped().limit(SWEEP_BATCH)))
     for row in due:
-        drop(row)
-        log.info("dropped an upload", action="upload_dropped", upload_id=str(row.id))
+        _try_to_drop(row)
     with transaction() as session:
         session.execute(_forgotten())
     return len(due)
+
+
+def _try_to_drop(row: Upload) -> None:
+    """One that the storage refuses must not keep the others. Raises StorageError when it is away."""
+    try:
+        drop(row)
+        log.info("dropped an upload", action="upload_dropped", upload_id=str(row.id))
+    except StorageError:
+        storage().check()
+        log.warning("refused by the storage", action="upload_kept", upload_id=str(row.id), exc_info=True)
 
 
 def _expiring() -> Update:

@@ -59,12 +59,32 @@ def test_an_abort_with_the_storage_away_is_made_good_by_the_sweep(monkeypatch: p
         with pytest.raises(StorageError):
             uploads.abort(OWNER, row.id)
         assert status(row) == "aborted"
-        with pytest.raises(StorageError):
+        with monkeypatch.context() as worse, pytest.raises(StorageError):
+            worse.setattr(S3Storage, "check", away)
             uploads.sweep()
     assert kept()[1] == [row.object_key]
     assert uploads.sweep() == 1
     assert kept() == ([], [])
     assert uploads.sweep() == 0
+
+
+def test_one_that_the_storage_refuses_does_not_keep_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused, other = begin(), begin()
+    real = S3Storage.abort_parts
+
+    def partly(self: S3Storage, key: str, multipart_id: str) -> None:
+        if key == refused.object_key:
+            raise StorageError
+        real(self, key, multipart_id)
+
+    for row in (refused, other):
+        age(row, DAY + 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(S3Storage, "abort_parts", partly)
+        assert uploads.sweep() == 2
+        assert kept()[1] == [refused.object_key]
+    assert uploads.sweep() == 1
+    assert kept() == ([], [])
 
 
 def test_what_expired_is_dropped_and_what_did_not_is_left() -> None:
