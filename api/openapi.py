@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from api.authentication import PROTECTED
 from api.errors import PROBLEM_JSON
 from api.form import FIELD_BOUNDS
 from api.schemas import Problem
@@ -204,10 +205,11 @@ def document(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
             tags=app.openapi_tags,
         )
-        for path in made["paths"].values():
-            for operation in path.values():
+        for path, operations in made["paths"].items():
+            for operation in operations.values():
                 _retype(operation["responses"])
-                _tell_quotas(operation["responses"])
+                if path.startswith(PROTECTED):
+                    _tell_quotas(operation["responses"])
         _describe_report(made["components"]["schemas"])
         app.openapi_schema = made
     return app.openapi_schema
@@ -224,7 +226,7 @@ def _describe_report(schemas: dict[str, Any]) -> None:
 
 def _tell_quotas(responses: dict[str, Any]) -> None:
     """A call that asks for a key says what is left of its quotas on every answer but a 401."""
-    for status, response in responses.items() if "401" in responses else ():
+    for status, response in responses.items():
         if status != "401":
             response["headers"] = QUOTA_HEADERS | response.get("headers", {})
 

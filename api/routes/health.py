@@ -1,7 +1,8 @@
-"""Liveness, readiness, figures. Open to all: probes carry no key, and the answers name nobody."""
+"""Liveness, readiness, figures. The answers name nobody; probes carry no key, Prometheus a token."""
 
 from __future__ import annotations
 
+import hmac
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -9,8 +10,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from api import metrics, readiness
+from api.errors import NotAuthenticated
 from api.openapi import problems
 from api.readiness import Readiness, State
+from api.schemas import Problem
+from core.config import settings
 
 router = APIRouter(tags=["health"])
 
@@ -44,9 +48,26 @@ async def get_readiness(request: Request, response: Response) -> Readiness:
     response_class=Response,
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "Prometheus text."},
+        401: {"model": Problem, "description": "The token is not that of the settings: `unauthorized`."},
         **problems(),
     },
 )
-def get_metrics() -> Any:
-    """Prometheus figures about all owners together; keep it behind your proxy."""
+def get_metrics(request: Request) -> Any:
+    """Prometheus figures about all owners together, for the bearer of `DEEPDEFEND_METRICS_TOKEN`.
+
+    Without that setting they are open in development, and closed in production.
+    """
+    _check_token(request.headers.getlist("authorization"))
     return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _check_token(presented: list[str]) -> None:
+    """Raises NotAuthenticated."""
+    token = settings().metrics_token
+    if token is None and settings().environment == "development":
+        return
+    scheme, _, given = presented[0].partition(" ") if len(presented) == 1 else ("", "", "")
+    expected = token.get_secret_value() if token is not None else ""
+    same = hmac.compare_digest(given.strip(" ").encode(), expected.encode())
+    if token is None or scheme.lower() != "bearer" or not same:
+        raise NotAuthenticated(presented=bool(presented))
