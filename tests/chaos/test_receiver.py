@@ -51,7 +51,7 @@ def test_what_does_not_verify_is_not_taken(secret: str, body: str) -> None:
 
 def test_a_flaky_mood_refuses_and_hangs_up() -> None:
     answers = cycle([500, None, 200])
-    with Receiver(lambda: next(answers)) as it:
+    with Receiver(lambda _: next(answers)) as it:
         it.trust(SECRET)
         assert post(it).status_code == 500
         with pytest.raises(httpx2.TransportError):
