@@ -12,9 +12,10 @@ from typing import Final
 from core.config import Limits
 from core.domain import Options
 from core.errors import MediaError
-from core.evidence import Manifest
+from core.evidence import CROP_SIDE, Manifest
 from workers.media import sandbox
-from workers.media.job import Job
+from workers.media.attend import Bounds, Outcome
+from workers.media.job import FACE_BUDGET, Job
 from workers.media.verify import read_manifest
 
 logger = logging.getLogger(__name__)
@@ -24,12 +25,18 @@ CODES: Final = frozenset({
     "unsupported_format", "undecodable_media", "no_streams", "too_many_pixels", "too_long",
     "too_many_frames", "too_many_streams", "decoder_out_of_memory",
 })  # fmt: skip
+#: What the sandbox runs, with the order behind it.
+PROGRAM: Final = ("-s", "-P", "-m", "workers.media.child")
 #: Exit status with which the child says that its last line is a failure in JSON.
 _REFUSED: Final = 3
 _DETAIL_LENGTH: Final = 300
 _SOUND_BYTES_PER_SECOND: Final = 32_000
 #: Room for the largest other file: one interval of 500 crops is 98 MB.
 _FILE_BYTES: Final = 256 * 1024 * 1024
+_FACE_BYTES: Final = CROP_SIDE * CROP_SIDE * 3 + 128 * 1024  # its crop, and were it a track, that as JPEG
+_STILL_BYTES: Final = 2 * 1024 * 1024  # of one interval, 640 pixels wide
+_MANIFEST_BYTES: Final = 128 * 1024 * 1024
+_OTHER_FILES: Final = 16
 _SIGKILL, _SIGXCPU = 9, 24
 
 
@@ -47,16 +54,16 @@ def extract(
     `checkpoint` is called about once a second; what it raises stops the decoder and passes on.
     Raises MediaError: `empty_file`, `unsupported_format`, `undecodable_media`, `no_streams`,
     `too_many_pixels`, `too_long`, `too_many_frames`, `too_many_streams`, `decoder_crashed`,
-    `decoder_timeout`, `decoder_out_of_memory` or `sandbox_required`.
+    `decoder_timeout`, `decoder_out_of_memory`, `decoder_overran` or `sandbox_required`.
     """
     level = sandbox.demand(require=require_sandbox)
     size = source.stat().st_size
     if size == 0:
         raise MediaError("The file is empty.", code="empty_file")
     outcome = sandbox.run(
-        ["-s", "-P", "-m", "workers.media.child", _job(options, limits).to_json()],
+        [*PROGRAM, _job(options, limits).to_json()],
         work=work,
-        bounds=_bounds(limits),
+        bounds=_bounds(options, limits),
         source=source,
         at=level,
         checkpoint=checkpoint,
@@ -83,20 +90,28 @@ def _job(options: Options, limits: Limits) -> Job:
     )
 
 
-def _bounds(limits: Limits) -> sandbox.Bounds:
+def _bounds(options: Options, limits: Limits) -> Bounds:
     """The child's limits; CPU time is what all cores together give in the wall time."""
     seconds = limits.decode_seconds.total_seconds()
     sound = int(limits.max_duration.total_seconds() * _SOUND_BYTES_PER_SECOND) + 1024
-    return sandbox.Bounds(
+    # At least one crop a frame is kept, whatever the budget; a face more than that is a thumbnail less.
+    intervals = int(limits.max_duration.total_seconds() / options.interval_seconds) + 1
+    frames = intervals * options.frames_per_interval
+    faces = max(frames, min(FACE_BUDGET, frames * limits.max_faces_per_frame))
+    return Bounds(
         wall_seconds=seconds,
         cpu_seconds=max(1, int(seconds * len(os.sched_getaffinity(0)))),
         memory_bytes=limits.decode_memory_bytes,
         file_bytes=max(_FILE_BYTES, sound),
+        total_bytes=faces * _FACE_BYTES + intervals * _STILL_BYTES + sound + _MANIFEST_BYTES,
+        total_files=faces + 2 * intervals + _OTHER_FILES,
     )
 
 
-def _failure(outcome: sandbox.Outcome) -> MediaError | None:
+def _failure(outcome: Outcome) -> MediaError | None:
     """The error for how the child ended; None when it ended well."""
+    if outcome.overran:
+        return MediaError("The decoder used more disk or threads than it may.", code="decoder_overran")
     if outcome.timed_out or outcome.signal == _SIGXCPU:
         return MediaError("Decoding the file took too long.", code="decoder_timeout")
     if outcome.status == 0 and outcome.signal == 0:

@@ -16,14 +16,12 @@ from core.domain import Span
 from core.evidence import CropShard, Face, Frame, Track
 from workers.media.crops import align, brightness, sharpness, unscorable
 from workers.media.faces import Detection, FaceDetector, small_bgr
+from workers.media.job import FACE_BUDGET
 from workers.media.picture import Picture, Sampled, upright
 from workers.media.plan import Due
 from workers.media.shards import ShardWriter
 from workers.media.tracks import FaceTrack, Tracker, looks_of
 
-#: Faces kept over a whole file; a frame's share of it bounds disk (9 GB of crops) and the manifest.
-#: Half an hour at five frames an interval still keeps ten faces in every frame.
-FACE_BUDGET: Final = 45_000
 #: Pictures in flight between decoder and face detector, in bytes of RGB and of decoder frame.
 PENDING_BYTES: Final = 96 * 1024 * 1024
 MAX_DETECTOR_THREADS: Final = 4

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from typing import Final
+
+#: Faces kept over a whole file; a frame's share of it bounds disk (9 GB of crops) and the manifest.
+#: Half an hour at five frames an interval still keeps ten faces in every frame.
+FACE_BUDGET: Final = 45_000
 
 
 @dataclass(frozen=True, kw_only=True)

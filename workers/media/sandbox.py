@@ -1,11 +1,12 @@
 """Runs a Python program that will meet hostile bytes, under the strongest sandbox of this host.
 
-Two levels. `bubblewrap`: own user, mount, pid, net, ipc, uts and cgroup namespaces, no capability,
-empty environment, only the interpreter, its packages and our code visible (read-only), one private
-writable folder. `rlimits`: memory, CPU, file size and descriptors are bounded, the environment is
-empty, but the file system and the network are not hidden. Both end with the parent and with their
-wall clock. RLIMIT_NPROC counts per real user on older kernels and per user namespace from Linux
-5.14, so it is set only where it cannot hit the worker's own processes.
+Two levels. `bubblewrap`: own user, mount, pid, net, ipc, uts and cgroup namespaces, only the
+interpreter, its packages and our code visible (read-only), one private writable folder. `rlimits`:
+where namespaces are not allowed; Landlock then hides the files where the kernel has it. At both levels:
+an empty environment, no capability, bounded memory, CPU time, file size, descriptors, threads and disk,
+and a seccomp filter without sockets and processes. Both end with the parent and with their wall clock.
+docs/sandbox.md has the whole table. RLIMIT_NPROC counts per real user on older kernels and per user
+namespace from Linux 5.14, so it is set only where it cannot hit the worker's own processes.
 """
 
 from __future__ import annotations
@@ -15,20 +16,18 @@ import importlib.util
 import json
 import logging
 import os
-import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from core.errors import MediaError
+from workers.media.attend import Bounds, Outcome, attend
 
 logger = logging.getLogger(__name__)
 
@@ -36,37 +35,13 @@ BUBBLEWRAP: Final = "bubblewrap"
 RLIMITS: Final = "rlimits"
 #: The folder that holds the packages `core` and `workers`.
 ROOT: Final = Path(__file__).resolve().parents[2]
-#: Enough for the last words of a program; a hostile one may write for ever.
-TAIL_BYTES: Final = 64 * 1024
-#: How often the caller's checkpoint is called.
-TICK_SECONDS: Final = 1.0
 #: Name of the environment variable that tells the program where its input is.
 INPUT_VARIABLE: Final = "DEEPDEFEND_INPUT"
+#: False: as on a kernel that has no seccomp (for the tests of what then still holds).
+FILTER: Final = True
 _PACKAGES = ("av", "cv2", "numpy", "yuface", "pydantic")
-_SIGNALLED = 128  # what a shell, and bwrap, adds to the number of a signal
 _PROBE_SECONDS = 30  # a cold disk; a warm one needs half a second
 _FILE_MAPPINGS = 4 * 1024**3  # libraries and mapped files count in RLIMIT_AS, not in RLIMIT_DATA
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """What the program may use."""
-
-    wall_seconds: float
-    cpu_seconds: int
-    memory_bytes: int  #: of its data segment: heap, stacks, private mappings
-    file_bytes: int  #: of any one file it writes
-    open_files: int = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How the program ended. `signal` is 0 unless one killed it."""
-
-    status: int
-    signal: int
-    timed_out: bool
-    output: str  #: the end of stdout and stderr together
 
 
 def _roots() -> Iterator[Path]:
@@ -112,7 +87,7 @@ def environment(source: str) -> dict[str, str]:
     }
 
 
-def _confine(bounds: Bounds, *, wrapped: bool) -> list[str]:
+def _confine(work: Path, bounds: Bounds, source: Path | None, *, wrapped: bool) -> list[str]:
     """The launcher and its orders, as a command prefix."""
     limits = {
         "RLIMIT_DATA": bounds.memory_bytes,
@@ -124,9 +99,17 @@ def _confine(bounds: Bounds, *, wrapped: bool) -> list[str]:
     }
     if wrapped and _kernel() >= (5, 14):
         limits["RLIMIT_NPROC"] = 64
-    orders = json.dumps({"limits": limits, "parent": None if wrapped else os.getpid()})
-    launcher = str(Path(__file__).with_name("confine.py"))
-    return [sys.executable, "-I", "-S", launcher, orders, sys.executable]
+    orders = {
+        "limits": limits,
+        "parent": None if wrapped else os.getpid(),
+        "filter": FILTER,
+        "readable": [] if wrapped else [str(path) for path in (*_roots(), *([source] if source else []))],
+        # Python looks for our packages in the folder that holds them: names may be seen, nothing read.
+        "listable": [] if wrapped else [str(ROOT)],
+        "writable": None if wrapped else [str(work.resolve()), "/dev/null"],
+    }
+    launcher = [sys.executable, "-s", "-P", "-S", "-m", "workers.media.confine"]
+    return [*launcher, json.dumps(orders), sys.executable]
 
 
 def _kernel() -> tuple[int, ...]:
@@ -134,23 +117,69 @@ def _kernel() -> tuple[int, ...]:
     return tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
 
 
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What was found by trying it on this host."""
+
+    level: str  #: bubblewrap or rlimits
+    files: bool  #: other files are hidden and out of reach
+    calls: bool  #: sockets, new processes and signals to others are refused
+    why: str  #: what is in the way of bubblewrap; empty when it works
+
+
+#: Says, from within, what the sandbox lets through; the name of a file that must not be seen comes last.
+_TRIAL: Final = """
+import os, socket, sys
+def refused(deed):
+    try:
+        deed()
+    except OSError:
+        return True
+    return False
+files = refused(lambda: open(sys.argv[1]))
+calls = refused(socket.socket) and refused(lambda: os.posix_spawn("/bin/true", ["true"], {}))
+print(f"files={files} calls={calls}")
+"""
+
+
 @functools.lru_cache(maxsize=1)
 def level() -> str:
     """The sandbox of this host, found by trying it once a process: bubblewrap or rlimits."""
+    found, why = _try_bubblewrap()
+    if why:
+        logger.warning("decoding under rlimits alone: %s", why)
+    else:
+        logger.info("decoding under bubblewrap")
+    return found
+
+
+def probe() -> Probe:
+    """The level, and what it keeps out, by trying to get out; takes a second."""
+    found, why = _try_bubblewrap()
+    with tempfile.TemporaryDirectory(prefix="deepdefend-probe-") as folder:
+        outside, work = Path(folder, "outside"), Path(folder, "work")
+        outside.touch()
+        work.mkdir()
+        said = run(["-I", "-c", _TRIAL, str(outside)], work=work, bounds=_probe_bounds(), at=found).output
+    return Probe(level=found, files="files=True" in said, calls="calls=True" in said, why=why)
+
+
+def _try_bubblewrap() -> tuple[str, str]:
+    """The level, and why it is not the best one."""
     if shutil.which("bwrap") is None:
-        logger.warning("bubblewrap is not installed; decoding under rlimits alone")
-        return RLIMITS
-    bounds = Bounds(
-        wall_seconds=_PROBE_SECONDS, cpu_seconds=_PROBE_SECONDS, memory_bytes=1024**3, file_bytes=1024**2
-    )
+        return RLIMITS, "bubblewrap is not installed"
     program = ["-s", "-P", "-c", f"import {', '.join(_PACKAGES)}, workers.media"]
     with tempfile.TemporaryDirectory(prefix="deepdefend-probe-") as folder:
-        outcome = run(program, work=Path(folder), bounds=bounds, at=BUBBLEWRAP)
-    if outcome.status == 0 and not outcome.timed_out:
-        logger.info("decoding under bubblewrap")
-        return BUBBLEWRAP
-    logger.warning("bubblewrap does not work here; decoding under rlimits alone: %s", outcome.output[-500:])
-    return RLIMITS
+        outcome = run(program, work=Path(folder), bounds=_probe_bounds(), at=BUBBLEWRAP)
+    if outcome.status == 0 and not outcome.signal and not outcome.timed_out:
+        return BUBBLEWRAP, ""
+    return RLIMITS, f"bubblewrap does not work here: {outcome.output[-500:].strip()}"
+
+
+def _probe_bounds() -> Bounds:
+    return Bounds(
+        wall_seconds=_PROBE_SECONDS, cpu_seconds=_PROBE_SECONDS, memory_bytes=1024**3, file_bytes=1024**2
+    )
 
 
 def demand(*, require: bool) -> str:
@@ -172,13 +201,17 @@ def run(
 ) -> Outcome:
     """Run `python *program` in `work` and wait. What `checkpoint` raises ends the program and passes on.
 
-    The program finds its input under the name in `DEEPDEFEND_INPUT`. Nothing of it outlives this call,
-    save, at level rlimits, a descendant that moved to a session of its own.
+    The program finds its input under the name in `DEEPDEFEND_INPUT`. Nothing of it outlives this call:
+    it can make no process where the host has seccomp, and dies with its namespace under bubblewrap. Only
+    where both are missing may a descendant that moved to a session of its own stay behind.
     """
     wrapped = (at or level()) == BUBBLEWRAP
     prefix = _bubblewrap(work, source) if wrapped else []
-    command = [*prefix, *_confine(bounds, wrapped=wrapped), *program]
-    with _input_link(work, None if wrapped else source) as name:
+    found = None if source is None else source.resolve()
+    command = [*prefix, *_confine(work, bounds, found, wrapped=wrapped), *program]
+    with _input_link(work, None if wrapped else source) as name, _info() as (info, write_end):
+        if wrapped:
+            command[1:1] = ["--info-fd", str(write_end)]
         process = subprocess.Popen(  # noqa: S603 - the command is ours alone
             command,
             cwd=work,
@@ -187,8 +220,20 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=(write_end,) if wrapped else (),
         )
-        return _attend(process, bounds.wall_seconds, checkpoint, wrapped=wrapped)
+        os.close(write_end)
+        return attend(process, work, bounds, checkpoint, info=info if wrapped else None)
+
+
+@contextmanager
+def _info() -> Iterator[tuple[int, int]]:
+    """A pipe by which bwrap says who is the first process in its namespace; the write end is the caller's."""
+    read_end, write_end = os.pipe()
+    try:
+        yield read_end, write_end
+    finally:
+        os.close(read_end)
 
 
 @contextmanager
@@ -203,66 +248,3 @@ def _input_link(work: Path, source: Path | None) -> Iterator[str]:
         yield "input"
     finally:
         link.unlink(missing_ok=True)
-
-
-def _attend(
-    process: subprocess.Popen[bytes],
-    wall_seconds: float,
-    checkpoint: Callable[[], None] | None,
-    *,
-    wrapped: bool,
-) -> Outcome:
-    """Drain the program's output until it ends, its time is up or the checkpoint raises."""
-    tail = bytearray()
-    ended = False
-    try:
-        for _ in _ticks(wall_seconds, checkpoint):
-            ended = _drain(process, tail)
-            if ended:
-                break
-    finally:
-        # Before the leader is reaped: until then its process group cannot be anybody else's.
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-    status, number = _decode_status(process.returncode, wrapped=wrapped)
-    return Outcome(status=status, signal=number, timed_out=not ended, output=tail.decode("utf-8", "replace"))
-
-
-def _ticks(wall_seconds: float, checkpoint: Callable[[], None] | None) -> Iterator[None]:
-    """Turns of the waiting loop until the wall clock is used up, calling the checkpoint in between."""
-    started = checked = time.monotonic()
-    while (now := time.monotonic()) - started < wall_seconds:
-        if checkpoint is not None and now - checked >= TICK_SECONDS:
-            checked = now
-            checkpoint()
-        yield
-
-
-def _drain(process: subprocess.Popen[bytes], tail: bytearray) -> bool:
-    """Read what is there, waiting a moment for more; True once the leader has ended."""
-    pipe = process.stdout
-    if pipe is not None and not pipe.closed:
-        if not select.select([pipe], [], [], 0.1)[0]:
-            return False
-        chunk = os.read(pipe.fileno(), TAIL_BYTES)
-        tail += chunk
-        del tail[:-TAIL_BYTES]
-        if chunk:
-            return False
-        pipe.close()
-    ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-    if not ended:
-        time.sleep(0.005)  # between closing its output and ending
-    return ended
-
-
-def _decode_status(returncode: int, *, wrapped: bool) -> tuple[int, int]:
-    """Exit status and signal number; bwrap reports a signal of its child as 128 + number."""
-    if returncode < 0:
-        return 0, -returncode
-    if wrapped and _SIGNALLED < returncode <= _SIGNALLED + signal.NSIG:
-        return 0, returncode - _SIGNALLED
-    return returncode, 0

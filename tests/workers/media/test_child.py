@@ -20,7 +20,7 @@ from core.domain import Options, timeline
 from core.evidence import Manifest
 from tests.workers.media.conftest import SAMPLE, Clip, shared
 from tests.workers.media.test_picture import JOB
-from workers.media import child, confine, gather, sandbox
+from workers.media import child, confine, gather, job, sandbox
 from workers.media.extract import extract
 from workers.media.gather import Gatherer
 from workers.media.picture import Sampled
@@ -207,7 +207,7 @@ def test_damaged_frames_give_no_crop_but_keep_their_faces(tmp_path: Path) -> Non
 
 
 def test_the_budget_of_faces_is_shared_by_all_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert gather.FACE_BUDGET // (30 * 60 * 5 // 2) == 10  # half an hour with the default options
+    assert job.FACE_BUDGET // (30 * 60 * 5 // 2) == 10  # half an hour with the default options
     monkeypatch.setattr(gather, "FACE_BUDGET", 1)
 
     gatherer = gathered(tmp_path, [0.6, 1.4, 2.2])

@@ -15,8 +15,8 @@ from core.domain import Options, Reason
 from core.errors import MediaError
 from tests.workers.media.conftest import SAMPLE, SHARED, Clip, Extracted, shared
 from workers.media import sandbox
+from workers.media.attend import Outcome
 from workers.media.extract import CODES, _failure, extract
-from workers.media.sandbox import Outcome
 
 REFUSED = {
     "bad_empty.mp4": "empty_file",
@@ -172,7 +172,8 @@ def test_too_many_frames_and_streams(tmp_path: Path, clip: Clip, extracted: Extr
     assert manifest.facts.video is not None
     assert manifest.facts.video.frames == 500
     tones = ["-f", "lavfi", "-i", "sine=d=1", *["-map", "0"] * 17, "-c:a", "pcm_s16le"]
-    assert code_of(clip("streams.mkv", *tones), tmp_path) == "too_many_streams"
+    (empty := tmp_path / "empty").mkdir()
+    assert code_of(clip("streams.mkv", *tones), empty) == "too_many_streams"
 
 
 def test_neither_picture_nor_sound(tmp_path: Path, clip: Clip) -> None:

@@ -16,7 +16,8 @@ import pytest
 
 from core.errors import MediaError
 from workers.media import attend, landlock, sandbox
-from workers.media.sandbox import BUBBLEWRAP, RLIMITS, Bounds, Outcome, demand, level, run
+from workers.media.attend import Bounds, Outcome
+from workers.media.sandbox import BUBBLEWRAP, RLIMITS, demand, level, run
 
 LEVELS = [BUBBLEWRAP, RLIMITS]
 
@@ -181,7 +182,8 @@ def test_the_program_dies_with_a_killed_parent(tmp_path: Path, at: str) -> None:
     marker = f"import time; time.sleep(3600)  # {tmp_path}"
     parent = textwrap.dedent(f"""
         from pathlib import Path
-        from workers.media.sandbox import Bounds, run
+        from workers.media.attend import Bounds
+        from workers.media.sandbox import run
         bounds = Bounds(wall_seconds=600, cpu_seconds=60, memory_bytes=1 << 29, file_bytes=1 << 20)
         run(["-I", "-c", {marker!r}], work=Path({str(tmp_path)!r}), bounds=bounds, at={at!r})
     """)
@@ -297,7 +299,7 @@ def test_a_probe_says_what_is_kept_out() -> None:
 
 
 @pytest.mark.usefixtures("no_bubblewrap", "no_filter")
-def test_a_probe_admits_what_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_admits_what_is_not() -> None:
     found = sandbox.probe()
 
     assert (found.level, found.calls) == (RLIMITS, False)
