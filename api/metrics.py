@@ -15,6 +15,8 @@ from core.db import read
 from core.domain import AnalysisStatus, Lane, Stage, StepStatus
 from core.models import Analysis, Step
 from core.queue import names_of
+from core.webhooks import outbox
+from core.webhooks.domain import OPEN
 
 
 def exposition() -> bytes:
@@ -42,6 +44,7 @@ class _Truth(Collector):
         yield self._owed()
         yield self._leases()
         yield self._workers()
+        yield from self._webhooks()
 
     def _analyses(self) -> Metric:
         rows = self._session.execute(select(Analysis.status, func.count()).group_by(Analysis.status))
@@ -88,6 +91,21 @@ class _Truth(Collector):
         )
         return GaugeMetricFamily(
             "deepdefend_expired_leases", "Steps whose worker has gone silent.", self._session.scalar(query)
+        )
+
+    def _webhooks(self) -> Iterator[Metric]:
+        """What is not told yet; the age counts from when it could have been sent, not from a failed try."""
+        counts, oldest = outbox.backlog(self._session)
+        gauge = GaugeMetricFamily(
+            "deepdefend_webhook_backlog", "Deliveries that have not ended, by status.", labels=["status"]
+        )
+        for status in OPEN:
+            gauge.add_metric([status.value], counts[status])
+        yield gauge
+        yield GaugeMetricFamily(
+            "deepdefend_webhook_oldest_due_seconds",
+            "How long the oldest due delivery waits; 0 without one.",
+            oldest,
         )
 
     def _workers(self) -> Metric:

@@ -16,11 +16,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("cli.demo:demo", "Run everything, analyse a sample clip, show its report, end."),
     "analyze": ("cli.analyze:analyze", "Send files to a server and show the verdicts."),
     "keys": ("cli.keys:app", "Create, list and revoke API keys."),
+    "webhooks": ("cli.webhooks:app", "Encrypt the secrets of webhooks anew."),
     "models": ("cli.models:app", "List, pull and verify detector weights."),
     "api": ("cli.processes:api", "Run the API alone."),
     "worker": ("cli.processes:worker", "Run one worker alone."),
     "dispatcher": ("cli.processes:dispatcher", "Run the dispatcher alone."),
     "flower": ("cli.processes:flower", "Run Flower alone."),
+    "backup": ("cli.backup:backup", "Write the database and all objects into a folder."),
+    "restore": ("cli.backup:restore", "Bring a backup back into an empty database."),
     "migrate": ("cli.processes:migrate", "Bring the database schema up to date."),
 }
 

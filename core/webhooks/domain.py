@@ -35,6 +35,10 @@ class DeliveryStatus(StrEnum):
     DROPPED = "dropped"  #: nobody wants it any more: its endpoint is disabled, or newer news is out
 
 
+#: Not told yet, and not given up.
+OPEN: Final = (DeliveryStatus.OWED, DeliveryStatus.SENDING)
+
+
 class Disabled(StrEnum):
     """Why an endpoint is told nothing."""
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from core.config import StepSettings
 from core.models import WebhookDelivery, WebhookEndpoint
-from core.webhooks.domain import DeliveryStatus
+from core.webhooks.domain import OPEN, DeliveryStatus
 
 #: Of the 16 threads of one worker: half of what an owner has is left when one receiver hangs.
 PER_ENDPOINT: Final = 2
@@ -109,6 +109,17 @@ def take_back(session: Session, delivery_ids: Sequence[UUID]) -> None:
     session.execute(
         update(WebhookDelivery).where(WebhookDelivery.id.in_(delivery_ids)).values(published_at=None)
     )
+
+
+def backlog(session: Session) -> tuple[dict[DeliveryStatus, int], float]:
+    """How many have not ended, by status; and for how many seconds the oldest could have been sent."""
+    open_ones = WebhookDelivery.closed_at.is_(None)
+    query = select(WebhookDelivery.status, func.count()).where(open_ones).group_by(WebhookDelivery.status)
+    counts = {status: count for status, count in session.execute(query)}  # noqa: C416 - dict() of a Result reads it as a mapping
+    waited = func.extract("epoch", func.now() - func.min(WebhookDelivery.next_attempt_at))
+    due = (open_ones, WebhookDelivery.next_attempt_at <= func.now())
+    seconds = session.scalar(select(waited).where(*due, WebhookDelivery.status == DeliveryStatus.OWED.value))
+    return {status: counts.get(status.value, 0) for status in OPEN}, float(seconds or 0)
 
 
 def _waits() -> ColumnElement[bool]:
