@@ -15,18 +15,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import typer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 
-from cli import target
+from cli import direct, target
 from cli.client import Client, ClientError, Envelope, NoServer, Refused, sendable_name
 from cli.plain import shown
 from cli.progress import Display, display
 from cli.render import render_report
-from core.domain import AnalysisStatus, Options, Verdict
+from core.domain import MAX_RETENTION_HOURS, AnalysisStatus, Lane, Options, Terms, Verdict
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Outcome(IntEnum):
@@ -87,21 +89,25 @@ class Run:
     show: Display
     out: Console
     as_json: bool = False
+    options: Options | None = None
+    terms: Terms | None = None
+    #: Straight to the server's storage, in parts.
+    direct: bool = False
     #: Accepted, and not known to have ended.
     open: list[Job] = field(default_factory=list)
 
-    def submit(self, files: Sequence[Path], options: Options | None) -> tuple[list[Job], list[Outcome]]:
+    def submit(self, files: Sequence[str | Path]) -> tuple[list[Job], list[Outcome]]:
         """Send all files, so that the workers are busy while we wait for the first one.
 
         One that cannot be sent does not stop the others, unless the server would refuse them all.
         """
         jobs: list[Job] = []
         failed: list[Outcome] = []
-        for path in files:
-            name = sendable_name(path)
+        for file in files:
+            name = named(file)
             try:
                 with self.show.about(name):
-                    jobs.append(Job(name, self.client.submit(path, options, self.show.sent)))
+                    jobs.append(Job(name, self._send(file)))
                 self.open.append(jobs[-1])
             except ClientError as error:
                 self.show.say(complaint(error))
@@ -111,6 +117,13 @@ class Run:
                 ):
                     break
         return jobs, failed
+
+    def _send(self, file: str | Path) -> Envelope:
+        if is_address(file):
+            return self.client.submit_named({"source_url": str(file)}, self.options, self.terms)
+        if self.direct:
+            return direct.submit(self.client, Path(file), self.options, self.show.sent, terms=self.terms)
+        return self.client.submit(Path(file), self.options, self.show.sent, terms=self.terms)
 
     def announce(self, job: Job) -> None:
         """What a caller who does not wait needs: the envelope, or id and address on one line."""
@@ -172,6 +185,19 @@ class Run:
         return f"{self.client.url}/v1/analyses/{job.id}"
 
 
+def is_address(file: str | Path) -> bool:
+    """Whether the server is to fetch it. A Path is a file, whatever its name."""
+    return isinstance(file, str) and file.lower().startswith(("http://", "https://"))
+
+
+def named(file: str | Path) -> str:
+    """What to call it: never an address's query, which may be a password."""
+    if not is_address(file):
+        return sendable_name(Path(file))
+    bare = str(file).partition("?")[0].partition("#")[0]
+    return sendable_name(Path(bare.partition("://")[2].rpartition("@")[2]))
+
+
 def ending(envelope: Envelope) -> str:
     """Why there is no report."""
     error = envelope.get("error")
@@ -185,15 +211,13 @@ def complaint(error: ClientError) -> str:
     return f"{error}. {target.HOW_TO_START}" if isinstance(error, NoServer) else str(error)
 
 
-def analyze_files(
-    files: Sequence[Path], run: Run, *, options: Options | None = None, wait: bool = True
-) -> Outcome:
+def analyze_files(files: Sequence[str | Path], run: Run, *, wait: bool = True) -> Outcome:
     """Send, follow and print; what `deepdefend analyze` does once it knows where to.
 
     Interrupted before the server has accepted anything, or where nobody waits, it raises KeyboardInterrupt.
     """
     try:
-        jobs, failed = run.submit(files, options)
+        jobs, failed = run.submit(files)
         if wait:
             return gravest([*failed, *map(run.follow, jobs)])
     except KeyboardInterrupt:
@@ -208,16 +232,21 @@ def analyze_files(
 
 def chosen_options(interval_seconds: float | None, frames_per_interval: int | None) -> Options | None:
     """Only what was asked for, so that the server keeps its own defaults. Raises typer.BadParameter."""
-    asked = {"interval_seconds": interval_seconds, "frames_per_interval": frames_per_interval}
+    return _chosen(Options, interval_seconds=interval_seconds, frames_per_interval=frames_per_interval)
+
+
+def _chosen(model: type[Model], **asked: object) -> Model | None:
     given = {name: value for name, value in asked.items() if value is not None}
     try:
-        return Options.model_validate(given) if given else None
+        return model.model_validate(given) if given else None
     except ValidationError as wrong:
         raise typer.BadParameter(str(wrong.errors()[0]["msg"])) from wrong
 
 
 def analyze(
-    files: Annotated[list[Path], typer.Argument(help="Videos or sound files.", metavar="FILE...")],
+    files: Annotated[
+        list[str], typer.Argument(help="Videos or sound files, or addresses of some.", metavar="FILE|URL...")
+    ],
     *,
     url: Annotated[
         str | None,
@@ -234,20 +263,32 @@ def analyze(
     frames_per_interval: Annotated[
         int | None, typer.Option(min=1, max=25, help="Frames looked at in each.")
     ] = None,
+    lane: Annotated[Lane | None, typer.Option(help="How urgent it is.")] = None,
+    deadline: Annotated[
+        int | None, typer.Option(min=10, help="Seconds; what is not done by then is failed.")
+    ] = None,
+    retention_hours: Annotated[
+        int | None,
+        typer.Option(min=0, max=MAX_RETENTION_HOURS, help="How long the server keeps the file afterwards."),
+    ] = None,
+    in_parts: Annotated[
+        bool, typer.Option("--direct", help="Send in parts, straight to the storage; goes on after a break.")
+    ] = False,
 ) -> None:
-    """Send files to a server and show the verdicts.
+    """Send files to a server, or have it fetch them from an address, and show the verdicts.
 
     Exit status: 0 REAL, 3 DEEPFAKE, 4 INCONCLUSIVE, 1 error. For several files the gravest of error,
     DEEPFAKE, INCONCLUSIVE, REAL counts. Ctrl-C cancels what has not ended, unless --no-wait: 130.
     """
     options = chosen_options(interval_seconds, frames_per_interval)
+    terms = _chosen(Terms, lane=lane, deadline_seconds=deadline, retention_hours=retention_hours)
     errors = Console(stderr=True)
     show = display(errors)
     try:
         found = target.find(url, key)
         with Client(found.url, found.key, on_trouble=show.say) as client:
-            run = Run(client, show, Console(file=sys.stdout), as_json)
-            status = analyze_files(files, run, options=options, wait=wait)
+            run = Run(client, show, Console(file=sys.stdout), as_json, options, terms, in_parts)
+            status = analyze_files(files, run, wait=wait)
     except ClientError as error:
         show.say(complaint(error))
         status = Outcome.ERROR

@@ -26,13 +26,15 @@ from uuid import uuid4
 
 import httpx2
 
-from core.domain import TERMINAL, Options
+from core.domain import TERMINAL, Options, Terms
 
 #: The JSON object of `GET /v1/analyses/{id}`, as the server sent it.
 Envelope = dict[str, Any]
 
 #: Asked again after a pause: each says "not now", none says "never".
 TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
+#: Conflicts that end by themselves.
+IN_PROGRESS: Final = frozenset({"idempotency_in_progress", "completion_in_progress"})
 #: Before the first answer these mean that there is no server; later, that it is restarting.
 NEVER_REACHED: Final = (
     httpx2.ConnectError,
@@ -128,30 +130,46 @@ class Client:
         path: Path,
         options: Options | None = None,
         on_upload: Callable[[int, int], None] = lambda _sent, _total: None,
+        *,
+        terms: Terms | None = None,
     ) -> Envelope:
         """Send one file in 64 KiB pieces and return the new analysis. `on_upload(sent, total)` counts bytes.
 
         Sent again when the answer was lost; the `Idempotency-Key` tells the server that it is one wish.
         """
-        form = {
-            name: str(value)
-            for name, value in (options.model_dump(exclude_unset=True) if options else {}).items()
-        }
-        headers = {"Idempotency-Key": f'"{uuid4()}"'}
+        form = {name: str(value) for name, value in _asked(options, terms).items()}
+        headers = new_wish()
 
         def attempt() -> httpx2.Response:
-            with _Upload(path, on_upload) as file:
+            with SentFile(path, on_upload) as file:
                 sent = (sendable_name(path), file, "application/octet-stream")
                 return self._http.post("v1/analyses", data=form, files={"file": sent}, headers=headers)
 
         return self._envelope(self._persist(attempt))
+
+    def submit_named(
+        self, source: Mapping[str, str], options: Options | None = None, terms: Terms | None = None
+    ) -> Envelope:
+        """Have a file analysed that is elsewhere: `{"source_url": …}` or `{"upload_id": …}`."""
+        found = self.post("v1/analyses", {**source, **_asked(options, terms)}, new_wish())
+        return self._envelope(found)
+
+    def post(
+        self, path: str, members: object = None, headers: Mapping[str, str] | None = None
+    ) -> httpx2.Response:
+        """POST a JSON object, or nothing, as often as it takes."""
+        return self._persist(lambda: self._http.post(path, json=members, headers=headers))
+
+    def get(self, path: str, **request: Any) -> httpx2.Response:
+        """GET, as often as it takes."""
+        return self._persist(lambda: self._http.get(path, **request))
 
     def wait(self, analysis_id: str, on_progress: Callable[[Envelope], None] = lambda _: None) -> Envelope:
         """Poll until the analysis has ended; `on_progress` gets each new state, the last one too."""
         etag: str | None = None
         while True:
             headers = {"If-None-Match": etag} if etag else {}
-            response = self._get(f"v1/analyses/{quote(analysis_id, safe='')}", headers=headers)
+            response = self.get(f"v1/analyses/{quote(analysis_id, safe='')}", headers=headers)
             if response.status_code != httpx2.codes.NOT_MODIFIED:
                 etag = response.headers.get("ETag")
                 envelope = self._envelope(response)
@@ -178,7 +196,7 @@ class Client:
         seen: set[str] = set()
         while True:
             params = {"cursor": cursor} if cursor else {}
-            page = _json(self._get(f"v1/analyses/{quote(analysis_id, safe='')}/intervals", params=params))
+            page = _json(self.get(f"v1/analyses/{quote(analysis_id, safe='')}/intervals", params=params))
             if not isinstance(page, dict) or not isinstance(page.get("items"), list):
                 raise NotOurs(f"{self.url} sent a page of intervals without items")
             yield from page["items"]
@@ -189,8 +207,9 @@ class Client:
                 raise NotOurs(f"{self.url} sent the same cursor twice")
             seen.add(cursor)
 
-    def _get(self, path: str, **request: Any) -> httpx2.Response:
-        return self._persist(lambda: self._http.get(path, **request))
+    def rest(self, failures: int) -> None:
+        """Pause after so many failures in a row; none after none."""
+        self._sleep(min(FIRST_PAUSE * 2**failures, LONGEST_PAUSE) if failures else 0.0)
 
     def _persist(self, attempt: Callable[[], httpx2.Response]) -> httpx2.Response:
         """Repeat until there is an answer that is final, or patience has run out."""
@@ -236,12 +255,23 @@ class Client:
         return found
 
 
+def _asked(options: Options | None, terms: Terms | None) -> dict[str, Any]:
+    """Only what was asked for, so that the server keeps its own defaults."""
+    given = [model.model_dump(mode="json", exclude_unset=True) for model in (options, terms) if model]
+    return {name: value for members in given for name, value in members.items()}
+
+
+def new_wish() -> dict[str, str]:
+    """The header that makes repetitions of a request one wish."""
+    return {"Idempotency-Key": f'"{uuid4()}"'}
+
+
 def _in_progress(response: httpx2.Response) -> bool:
-    """Whether a lost try of this same upload still holds its Idempotency-Key."""
-    return response.is_error and Refused.read(response).code == "idempotency_in_progress"
+    """Whether a lost try of this same request still goes on."""
+    return response.is_error and Refused.read(response).code in IN_PROGRESS
 
 
-class _Upload(io.FileIO):
+class SentFile(io.FileIO):
     """A regular file that tells how far it was read; the multipart encoder reads it in pieces."""
 
     def __init__(self, path: Path, on_read: Callable[[int, int], None]) -> None:
@@ -254,18 +284,19 @@ class _Upload(io.FileIO):
         if not stat.S_ISREG(facts.st_mode):
             self.close()
             raise BadFile("Not a regular file")
-        self._total = facts.st_size
+        self.size = facts.st_size  #: when it was opened
         self._on_read = on_read
 
     def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes. Raises BadFile when there are fewer than there were, or more."""
         try:
             piece = super().read(-1 if size is None else size) or b""
         except OSError as why:
             raise BadFile(why.strerror or str(why)) from why
         read = self.tell()
-        if read > self._total or (not piece and read < self._total):
+        if read > self.size or (not piece and read < self.size):
             raise BadFile("The file changed while it was being sent")  # its length is announced before
-        self._on_read(read, self._total)
+        self._on_read(read, self.size)
         return piece
 
 
