@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from cli.client import Client
 from tests.system.conftest import RunningStack, running_stack
 from tests.system.media import FACE_AND_VOICE, shared
-from tests.workers.outbound.server import HOST, Server, answering
+from tests.workers.outbound.server import HOST, Seen, Server, answering, serving
 from tests.workers.outbound.trap import Trap
 
 pytestmark = pytest.mark.system
@@ -33,9 +34,18 @@ def films() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def recording() -> Iterator[Server]:
-    """A real clip of the shared media."""
-    clip = shared("odd_vp9_opus.webm").read_bytes()
-    with answering(clip, headers={"Content-Type": "video/webm"}) as server:
+    """Files of the shared media, under a script as many servers have it; read when they are asked for."""
+
+    def send(handler: BaseHTTPRequestHandler, seen: Seen) -> None:
+        clip = shared(seen.path.rpartition("=")[2]).read_bytes()
+        handler.send_response(200)
+        handler.send_header("Content-Type", "application/octet-stream")
+        handler.send_header("Content-Length", str(len(clip)))
+        handler.send_header("Content-Disposition", "attachment; filename*=UTF-8''Gr%C3%BC%C3%9Fe.mp4")
+        handler.end_headers()
+        handler.wfile.write(clip)
+
+    with serving(send) as server:
         yield server
 
 
@@ -51,7 +61,7 @@ def detour(trap: Trap) -> Iterator[Server]:
 def allowing(
     tmp_path_factory: pytest.TempPathFactory, films: Server, recording: Server, detour: Server, trap: Trap
 ) -> Iterator[RunningStack]:
-    """A stack that may fetch from one address of this machine; the trap's port is allowed, its address is not."""
+    """May fetch from one address of this machine; the trap's port is allowed, its address is not."""
     ports = ", ".join(str(it.port) for it in (films, recording, detour, trap))
     settings = {
         "DEEPDEFEND_SOURCE_URL__ALLOWED_NETWORKS": f'["{HOST}/32"]',
@@ -93,10 +103,12 @@ def digest(path: Path) -> str:
 
 
 def test_a_real_recording_is_analysed(allowing: RunningStack, recording: Server) -> None:
-    envelope = ended(allowing, recording.url + "clip.webm")
+    clip = shared("real_talking_person_grid_lbax4n.mp4")
+    envelope = ended(allowing, f"{recording.url}download.php?file={clip.name}")
     assert envelope["status"] == "completed", envelope["error"]
-    assert envelope["media"]["sha256"] == digest(shared("odd_vp9_opus.webm"))
-    assert envelope["media"]["facts"]["video"]["codec"] == "vp9"
+    assert envelope["media"]["sha256"] == digest(clip)
+    assert envelope["media"]["filename"] == "Grüße.mp4"
+    assert envelope["media"]["facts"]["video"]["codec"] == "h264"
 
 
 def test_the_same_bytes_again_share_their_media(allowing: RunningStack, films: Server) -> None:
