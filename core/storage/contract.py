@@ -62,8 +62,15 @@ class Storage(Protocol):
         """Begin to write an object of unknown size."""
         ...
 
-    def upload_file(self, path: Path, key: str, *, content_type: str = "application/octet-stream") -> None:
-        """Copy a local file to `key`."""
+    def upload_file(
+        self,
+        path: Path,
+        key: str,
+        *,
+        content_type: str = "application/octet-stream",
+        checkpoint: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Copy a local file to `key`. Raises what `checkpoint` raises on the way, and nothing is stored."""
         ...
 
     def download_file(self, key: str, path: Path, *, checkpoint: Callable[[], None] = lambda: None) -> None:

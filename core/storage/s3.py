@@ -116,11 +116,22 @@ class S3Storage:
         """Begin a multipart upload to `key`."""
         return S3Upload(self._client, self._config.bucket, key, self._config.part_bytes)
 
-    def upload_file(self, path: Path, key: str, *, content_type: str = "application/octet-stream") -> None:
-        """Copy a local file to `key`, in parts when it is large."""
+    def upload_file(
+        self,
+        path: Path,
+        key: str,
+        *,
+        content_type: str = "application/octet-stream",
+        checkpoint: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Copy a local file to `key`, in parts when it is large; `checkpoint` as in `download_file`."""
         with _translated(f"put {key}"):
             self._client.upload_file(
-                str(path), self._config.bucket, key, ExtraArgs={"ContentType": content_type}
+                str(path),
+                self._config.bucket,
+                key,
+                ExtraArgs={"ContentType": content_type},
+                Callback=lambda _bytes: checkpoint(),
             )
 
     def download_file(self, key: str, path: Path, *, checkpoint: Callable[[], None] = lambda: None) -> None:

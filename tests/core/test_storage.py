@@ -88,6 +88,28 @@ def test_a_download_stops_at_its_checkpoint(objects: S3Storage, key: str, tmp_pa
     gc.collect()  # which closes the socket
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # as above, the file
+@pytest.mark.parametrize("size", [PART // 2, 9 * PART])
+@pytest.mark.parametrize("calls", [1, 3])
+def test_an_upload_stops_at_its_checkpoint_and_leaves_nothing(
+    objects: S3Storage, key: str, tmp_path: Path, size: int, calls: int
+) -> None:
+    source = tmp_path / "there"
+    source.write_bytes(os.urandom(size))
+    seen: list[None] = []
+
+    def stop() -> None:
+        seen.append(None)
+        if len(seen) >= calls:
+            raise Fenced
+
+    with pytest.raises(Fenced):
+        objects.upload_file(source, key, checkpoint=stop)
+    assert list(objects.keys(key)) == []
+    assert not objects._client.list_multipart_uploads(Bucket=settings().s3.bucket).get("Uploads")
+    gc.collect()
+
+
 def test_a_range_is_a_slice(objects: S3Storage, key: str, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(bytes(range(256)))

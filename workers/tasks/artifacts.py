@@ -50,17 +50,17 @@ def publish(
 ) -> dict[str, str]:
     """Upload what extraction wrote; returns object keys of the thumbnails by file name.
 
-    `checkpoint` is called before each file, and what it raises passes on.
+    `checkpoint` is called before each file and with each piece of one; what it raises passes on.
     """
     arrays = [shard.file for shard in manifest.crop_shards]
     for name in [*arrays, *([manifest.sound_file] if manifest.sound_file else [])]:
         checkpoint()
-        storage.upload_file(folder / name, scratch(claim) + name)
+        storage.upload_file(folder / name, scratch(claim) + name, checkpoint=checkpoint)
     tracks = [track.thumbnail for track in manifest.tracks if track.thumbnail]
     thumbnails = {name: pictures(claim) + name for name in [*tracks, *manifest.frame_thumbnails.values()]}
     for name, key in thumbnails.items():
         checkpoint()
-        storage.upload_file(folder / name, key, content_type="image/jpeg")
+        storage.upload_file(folder / name, key, content_type="image/jpeg", checkpoint=checkpoint)
     seen: dict[int, list[Frame]] = defaultdict(list)
     for frame in manifest.frames:
         seen[frame.interval].append(frame)
@@ -90,11 +90,13 @@ def manifest_of(storage: Storage, prefix: str, shard: int) -> Manifest:
     return Manifest.model_validate_json(storage.read(_manifest_key(prefix, shard)))
 
 
-def crops_of(storage: Storage, prefix: str, name: str) -> npt.NDArray[np.uint8]:
-    """The crops of a shard: N x 256 x 256 x 3, uint8, RGB."""
+def crops_of(
+    storage: Storage, prefix: str, name: str, *, checkpoint: Callable[[], None] = lambda: None
+) -> npt.NDArray[np.uint8]:
+    """The crops of a shard: N x 256 x 256 x 3, uint8, RGB; `checkpoint` may stop the 50 MB on their way."""
     with private_folder() as folder:
         path = folder / "crops.npy"
-        storage.download_file(prefix + name, path)
+        storage.download_file(prefix + name, path, checkpoint=checkpoint)
         crops: npt.NDArray[np.uint8] = np.load(path, allow_pickle=False)
     return crops
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sqlalchemy.exc import DBAPIError
@@ -37,7 +38,7 @@ def judge_evidence(hold: Hold) -> None:
         results.record_lost_branches(session, hold.claim.analysis_id)
     with read() as session:
         dossier = compile_dossier(session, hold.claim.analysis_id)
-    written = write_report(dossier)
+    written = write_report(dossier, checkpoint=hold.check)
     hold.check()
     failpoints.reach(failpoints.Point.FUSE_JUDGED)
     with transaction() as session:
@@ -47,14 +48,14 @@ def judge_evidence(hold: Hold) -> None:
     _keep_nothing_longer(hold)
 
 
-def write_report(dossier: Dossier) -> report.Report:
+def write_report(dossier: Dossier, *, checkpoint: Callable[[], None] = lambda: None) -> report.Report:
     """The report of a dossier. The narrator sees figures only, never a file name."""
     judgement = judge(
         dossier.intervals, facts=dossier.facts, branches=dossier.branches, detectors=dossier.detectors
     )
     return report.build(
         judgement,
-        narrate(judgement, settings()),
+        narrate(judgement, settings(), checkpoint=checkpoint),
         analysis_id=dossier.analysis_id,
         timestamp=datetime.now(UTC),
         input_sha256=dossier.sha256,

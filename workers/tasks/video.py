@@ -35,7 +35,7 @@ def score_faces(hold: Hold) -> None:
     prefix = hold.claim.payload["scratch"]
     shard = CropShard.model_validate(hold.claim.payload["crops"])
     manifest = artifacts.manifest_of(storage(), prefix, shard.shard)
-    crops = artifacts.crops_of(storage(), prefix, shard.file)
+    crops = artifacts.crops_of(storage(), prefix, shard.file, checkpoint=hold.check)
     started = time.perf_counter()
     findings = look(manifest, shard, crops, detector, checkpoint=hold.check)
     detail = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _RETRIED: Final = [408, 429, 500, 502, 503, 504]
 _LONGEST_PAUSE: Final = 8.0  # seconds between two attempts; a person is waiting for the report
+_LOOK: Final = 1.0  # seconds between two checkpoints while the model thinks
 _SETUP: Final = 5.0  # seconds to import the SDK and to open its client on a busy machine
 _VERDICTS: Final = ["DEEPFAKE", "REAL", "INCONCLUSIVE"]
 #: The part of JSON Schema that Gemini keeps to; lengths are checked by us.
@@ -41,13 +44,20 @@ class _Answer(BaseModel):
     explanation: Annotated[str, Field(min_length=1, max_length=MAX_CHARACTERS)]
 
 
-def write(judgement: Judgement, settings: NarratorSettings, api_key: str) -> Narration:
+def write(
+    judgement: Judgement,
+    settings: NarratorSettings,
+    api_key: str,
+    *,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> Narration:
     """The explanation by the configured model. Raises NarratorFailed with why there is none.
 
     Takes at most `attempts` times `timeout`, plus the pauses between them, whatever the server does.
+    `checkpoint` is called about once a second meanwhile; what it raises passes on.
     """
     given = figures(judgement)
-    answer = _parse(_in_time(lambda: _ask(given, settings, api_key), _budget(settings)))
+    answer = _parse(_in_time(lambda: _ask(given, settings, api_key), _budget(settings), checkpoint))
     text = check.clean(answer.explanation)
     wrong = check.contradictions(text, given)
     if answer.verdict != given["verdict"]:
@@ -70,8 +80,8 @@ def _budget(settings: NarratorSettings) -> float:
     return _SETUP + settings.attempts * settings.timeout.total_seconds() + sum(pauses)
 
 
-def _in_time(ask: Callable[[], str], budget: float) -> str:
-    """The answer, or NarratorFailed after `budget` seconds.
+def _in_time(ask: Callable[[], str], budget: float, checkpoint: Callable[[], None]) -> str:
+    """The answer, or NarratorFailed after `budget` seconds, or what the checkpoint raises.
 
     The HTTP client's timeout counts from byte to byte: a server that drips would hold it for ever. The
     thread it holds then is a daemon with nothing left to do but to close its socket.
@@ -85,10 +95,15 @@ def _in_time(ask: Callable[[], str], budget: float) -> str:
             outcome.put(error)
 
     threading.Thread(target=run, name="narrator", daemon=True).start()
-    try:
-        result = outcome.get(timeout=budget)
-    except queue.Empty:
-        raise NarratorFailed(f"timeout: {budget:g} s in all") from None
+    until = time.monotonic() + budget
+    while True:
+        checkpoint()
+        left = until - time.monotonic()
+        with contextlib.suppress(queue.Empty):
+            result = outcome.get(timeout=max(0.0, min(left, _LOOK)))
+            break
+        if left <= 0:
+            raise NarratorFailed(f"timeout: {budget:g} s in all")
     if isinstance(result, Exception):
         raise result
     return result

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import structlog
 
 from core.config import Settings
+from core.errors import Fenced
 from core.fusion.judgement import Judgement
 from core.fusion.narrators import gemini, template
 from core.fusion.narrators.narration import Narration, NarratorFailed
@@ -12,12 +15,20 @@ from core.fusion.narrators.narration import Narration, NarratorFailed
 _log = structlog.get_logger(__name__)
 
 
-def narrate(judgement: Judgement, settings: Settings) -> Narration:
-    """The explanation by Gemini when there is a key for it, else (and on any failure) by the template."""
+def narrate(
+    judgement: Judgement, settings: Settings, *, checkpoint: Callable[[], None] = lambda: None
+) -> Narration:
+    """The explanation by Gemini when there is a key for it, else (and on any failure) by the template.
+
+    `checkpoint` is called while the model thinks, and may raise Fenced to stop.
+    """
     if settings.google_api_key is None or not settings.google_api_key.get_secret_value().strip():
         return template.write(judgement)
     try:
-        return gemini.write(judgement, settings.narrator, settings.google_api_key.get_secret_value())
+        key = settings.google_api_key.get_secret_value()
+        return gemini.write(judgement, settings.narrator, key, checkpoint=checkpoint)
+    except Fenced:
+        raise  # nobody waits for this explanation any more
     except NarratorFailed as failure:
         reason = str(failure)
     except Exception as error:  # noqa: BLE001 - an explanation must never cost an analysis its verdict

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 import core.fusion
 from core.config import NarratorSettings, Settings
 from core.domain import SoundSignal
+from core.errors import Fenced
 from core.fusion.judgement import Judgement
 from core.fusion.narrators import Narration, narrate
 from core.fusion.narrators.figures import figures
@@ -222,6 +224,36 @@ def test_a_server_that_drips_is_left_after_the_budget(
             judgement, settings_for(service.url, timeout=timedelta(milliseconds=300), attempts=1)
         )
         assert fell_back(narration) == "timeout: 0.5 s in all"
+
+
+@pytest.mark.parametrize("reply", [Reply(hang=True), Reply(drip=True)])
+def test_nobody_waits_for_a_slow_model_once_the_analysis_has_ended(
+    judgement: Judgement, reply: Reply, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.fusion.narrators.gemini._LOOK", 0.01)
+    asked: list[int] = []
+
+    def stop_once_it_was_asked() -> None:
+        asked.append(len(service.requests))
+        if asked[-1]:
+            raise Fenced
+
+    with serving(reply) as service, pytest.raises(Fenced):
+        narrate(judgement, settings_for(service.url, attempts=1), checkpoint=stop_once_it_was_asked)
+    for thread in threading.enumerate():
+        if thread.name == "narrator":  # the server is closed: it has nothing left to wait for
+            thread.join(60)
+            assert not thread.is_alive()
+    assert asked[0] == 0
+    assert asked.count(1) == 1
+
+
+def test_a_checkpoint_that_lets_pass_changes_nothing(judgement: Judgement) -> None:
+    calls: list[None] = []
+    with serving(answer()) as service:
+        narration = narrate(judgement, settings_for(service.url), checkpoint=lambda: calls.append(None))
+    assert (narration.narrator, narration.text) == ("gemini", GOOD)
+    assert calls
 
 
 def test_nobody_listening_is_a_reason(judgement: Judgement) -> None:
