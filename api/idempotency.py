@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from api.sources import Source
 from api.upload import Submitted
-from core import idempotency, logging
+from core import failpoints, idempotency, logging
 from core.analyses import StoredUpload
 from core.config import settings
 from core.db import read, transaction
@@ -52,6 +52,7 @@ async def held(request: Request, caller: Caller) -> AsyncIterator[Held | None]:
     claim = Claim(owner=caller.owner, key=idempotency.parse_key(offered), holder=uuid4().hex)
     try:
         fresh = await run_in_threadpool(_begin, claim)
+        failpoints.reach(failpoints.Point.API_CLAIMED)
         async with _renewed(claim, fresh=fresh):
             yield Held(claim=claim, answered=not fresh)
     except BaseException:  # a caller who hung up too: the retry must not wait for the lease

@@ -27,6 +27,9 @@ FILE: Final = "file:"
 class Point(StrEnum):
     """Every fail point, in the order of an analysis' life, and what lies on either side of it."""
 
+    API_CLAIMED = "api.claimed"  #: the Idempotency-Key is claimed | the body is not read
+    UPLOAD_BEGUN = "upload.begun"  #: the storage waits for parts | no row knows of them
+    UPLOAD_JOINED = "upload.joined"  #: the parts are an object, read through | its row still says open
     API_STORED = "api.stored"  #: the object is complete in the storage | the work is not yet owed
     API_ACCEPTED = "api.accepted"  #: the work is owed | the caller has no answer
     DISPATCHER_READ = "dispatcher.read"  #: owed steps are read and locked | no message is sent
@@ -34,6 +37,7 @@ class Point(StrEnum):
     DISPATCHER_CHORD = "dispatcher.chord"  #: all messages of a chord are sent | its steps are not marked so
     DISPATCHER_REQUEUED = "dispatcher.requeued"  #: steps of the dead are given back | not committed
     WORKER_CLAIMED = "worker.claimed"  #: the step is leased | no work is done
+    SOURCE_STORED = "source.stored"  #: the file behind a URL is stored | no row names it
     EXTRACT_STORED = "extract.stored"  #: crops, sound and pictures are stored | no row names them
     EXTRACT_CLOSED = "extract.closed"  #: the branches are owed | the task has not returned
     VIDEO_SCORED = "video.scored"  #: faces are scored | nothing is written
@@ -42,6 +46,12 @@ class Point(StrEnum):
     FUSE_CLAIMED = "fuse.claimed"  #: fusion is leased | nothing is judged
     FUSE_JUDGED = "fuse.judged"  #: the report is made | it is not written
     FUSE_COMPLETED = "fuse.completed"  #: the analysis has ended | its working files are still stored
+    DISPATCHER_TOLD = "dispatcher.told"  #: messages of webhooks are with the broker | not marked so
+    WEBHOOK_CLAIMED = "webhook.claimed"  #: the telling is leased | nothing is sent
+    WEBHOOK_SENT = "webhook.sent"  #: the receiver has answered | that is not written down
+    ERASURE_CONDEMNED = "erasure.condemned"  #: the rows are gone, the objects owed | nothing is deleted
+    ERASURE_NOTED = "erasure.noted"  #: what is to go is written down | it is still stored
+    ERASURE_DELETED = "erasure.deleted"  #: the objects are gone | there is no receipt
 
 
 @dataclass

@@ -9,7 +9,7 @@ from uuid import uuid5
 
 from celery.canvas import Signature
 
-from core import logging
+from core import failpoints, logging
 from core.config import settings
 from core.db import transaction
 from core.models import WebhookDelivery
@@ -50,6 +50,7 @@ def _publish_due() -> bool:
         due = outbox.due(session, SOME)
         for delivery in due:
             message(delivery).apply_async(retry=False)
+            failpoints.reach(failpoints.Point.DISPATCHER_TOLD)
         outbox.mark_published(session, [delivery.id for delivery in due])
     return len(due) == SOME
 

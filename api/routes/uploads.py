@@ -20,7 +20,7 @@ from api.form import strictly
 from api.openapi import REPLAYED, begun_upload, completion, problems
 from api.presigned import LOCATION, UPLOADS
 from api.upload_schemas import Completion, NewUpload, Upload
-from core import uploads
+from core import failpoints, uploads
 from core.config import Limits, settings
 from core.db import read, transaction
 from core.errors import InvalidOption, PayloadTooLarge
@@ -89,6 +89,7 @@ def _create(caller: Caller, wanted: uploads.Wanted, held: idempotency.Held | Non
     with read() as session:
         uploads.check_room(session, caller.owner)
     begun, committing = uploads.draft(wanted), False
+    failpoints.reach(failpoints.Point.UPLOAD_BEGUN)
     try:
         with transaction() as session:
             row = uploads.record(session, caller.owner, begun)

@@ -16,7 +16,7 @@ from sqlalchemy import cast, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
-from core import analyses, audit
+from core import analyses, audit, failpoints
 from core.db import read, transaction
 from core.errors import StorageError
 from core.models import Analysis, Erasure, Track
@@ -55,6 +55,7 @@ def carry_out(erasure_id: UUID) -> bool:
 
     May be done twice, also at once. Raises StorageError: it stays owed.
     """
+    failpoints.reach(failpoints.Point.ERASURE_CONDEMNED)
     with read() as session:
         erasure = session.get(Erasure, erasure_id)
         if erasure is None:
@@ -66,9 +67,11 @@ def carry_out(erasure_id: UUID) -> bool:
             break
         with transaction() as session:
             _note(session, erasure_id, found)
+        failpoints.reach(failpoints.Point.ERASURE_NOTED)
         storage().delete_all(found)
     else:
         raise StorageError("deleted objects are still listed")
+    failpoints.reach(failpoints.Point.ERASURE_DELETED)
     with transaction() as session:
         return _close(session, erasure, settled=settled)
 

@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
 
+from core import failpoints
 from core.db import transaction
 from core.errors import ChecksumMismatch, CompletionInProgress, Conflict, NotFound, StorageError
 from core.models import Upload
@@ -51,6 +52,7 @@ def complete(owner: str, upload_id: UUID, *, etags: Mapping[int, str] | None = N
         with transaction() as session:
             _release(session, upload_id)
         raise
+    failpoints.reach(failpoints.Point.UPLOAD_JOINED)
     return _close(row, found)
 
 

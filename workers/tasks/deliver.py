@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from core import logging
+from core import failpoints, logging
 from core.config import WebhookSettings, settings
 from core.db import transaction
 from core.errors import DeepDefendError, Fenced, Unreachable, UnsafeUrl
@@ -41,7 +41,9 @@ def deliver(delivery_id: UUID) -> None:
     if claim is None:
         log.debug("nothing to do", action="delivery_not_claimed")
         return
+    failpoints.reach(failpoints.Point.WEBHOOK_CLAIMED)
     outcome = send(claim, settings().webhooks)
+    failpoints.reach(failpoints.Point.WEBHOOK_SENT)
     try:
         with transaction() as session:
             status = deliveries.close(session, claim, outcome)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from core import analyses, logging
+from core import analyses, failpoints, logging
 from core.config import Limits, settings
 from core.db import transaction
 from core.errors import MediaError, StorageError, Unreachable, UnsafeUrl, Unusable
@@ -42,6 +42,7 @@ def fetch_media(hold: Hold, url: str, into: Path) -> None:
     fetched = _fetched(hold, url, into)
     key = f"media/{uuid4()}"
     _store(hold, into, key)
+    failpoints.reach(failpoints.Point.SOURCE_STORED)
     _attach(hold, fetched, key)
 
 
