@@ -118,7 +118,8 @@ def one_result_set(case: Case) -> Finding:
     for row in case.analyses:
         reported = row["status"] == "completed"
         if reported != (row["report"] is not None):
-            broken.append(f"{row['id']} is {row['status']}, and its report is {row['report'] and 'there'}")
+            there = "there" if row["report"] else "missing"
+            broken.append(f"{row['id']} is {row['status']}, and its report is {there}")
     return _finding("one result set: each step closed once", f"{len(closings)} steps", broken)
 
 

@@ -79,7 +79,7 @@ def connections(stack: Stack) -> Finding:
         "SELECT pid, client_port, state, application_name, now() - xact_start AS since FROM pg_stat_activity"
         " WHERE backend_type = 'client backend' AND application_name <> 'chaos'"
     )
-    ours = {port for pid in stack.tagged() for port in _ports(pid)}
+    ours = {port for pid in [*stack.tagged(), stack.pid] for port in _ports(pid)}
     broken = [f"backend {row['pid']} has no peer" for row in rows if row["client_port"] not in ours]
     broken += [
         f"backend {row['pid']} is idle in a transaction"

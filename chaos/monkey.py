@@ -8,12 +8,13 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 import psutil
+import psycopg2
 
 from chaos.ledger import now
 from chaos.stack import WORKERS, Stack, StackLost
@@ -22,9 +23,9 @@ from core.failpoints import Point
 POOLS: Final = ("extraction", "video", "audio")
 #: Seconds; a short run has shorter ones.
 FREEZE, LONGEST_POSTGRES, LONGEST_S3 = 20.0, 5.0, 30.0
-PAUSES: Final = (1.0, 6.0)  # between two actions
+PAUSES: Final = (0.5, 4.0)  # between two actions
 LOOK = 0.02  # seconds between two looks for something that is there for a moment only
-LOOKING = 5.0  # how long it is looked for
+LOOKING = 3.0  # how long it is looked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,16 +106,28 @@ class Monkey(threading.Thread):
         ]
 
     def _kill_worker(self) -> str:
-        return self._signal("worker-" + self._draw.choice(WORKERS), signal.SIGKILL)
+        return self._signal(f"worker-{self._busy(WORKERS)}", signal.SIGKILL)
 
     def _end_worker_in_order(self) -> str:
-        return self._signal("worker-" + self._draw.choice(WORKERS), signal.SIGTERM)
+        return self._signal(f"worker-{self._busy(WORKERS)}", signal.SIGTERM)
+
+    def _busy(self, workers: Sequence[str]) -> str:
+        """A worker with a step in hand; after some waiting any of them."""
+        chosen, deadline = self._draw.choice(workers), time.monotonic() + LOOKING
+        stages = {"extraction": "extract", "fusion-webhooks": "fuse"}
+        with suppress(psycopg2.Error):
+            while time.monotonic() < deadline:
+                query = "SELECT 1 FROM steps WHERE status = 'running' AND stage = %s"
+                if self._stack.rows(query, stages.get(chosen, chosen)):
+                    break
+                time.sleep(LOOK)
+        return chosen
 
     def _kill_dispatcher(self) -> str:
         return self._signal("dispatcher", signal.SIGKILL)
 
     def _kill_pool_child(self) -> str:
-        queue = self._draw.choice(POOLS)
+        queue = self._busy(POOLS)
         children = self._stack.pool(queue)
         if not children:
             return "(none)"

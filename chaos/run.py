@@ -31,6 +31,7 @@ MAX_ATTEMPTS: Final = 3
 #: Submissions begin over this part of the monkey's time; the rest of it hits a queue that drains.
 SUBMITTING: Final = 0.75
 LOOK: Final = 1.0  # seconds between two looks whether all is settled
+TELL: Final = 10.0  # seconds between two lines about it
 CALM_SECONDS: Final = 120.0
 Say = Callable[[str], None]
 
@@ -188,7 +189,7 @@ def storm(wish: Wish, stack: Stack, senders: Senders, say: Say, on_storm: Callab
 
 
 def _settle(stack: Stack, wish: Wish, say: Say) -> bool:
-    deadline, told = time.monotonic() + wish.settle_seconds, ""
+    deadline, told = time.monotonic() + wish.settle_seconds, 0.0
     while time.monotonic() < deadline:
         with suppress(psycopg2.Error):
             owed = {name: stack.rows(query)[0]["n"] for name, query in OWED.items()}
@@ -196,9 +197,9 @@ def _settle(stack: Stack, wish: Wish, say: Say) -> bool:
             owed["folders"] = len(leaks.folders(stack).broken)
             if not any(owed.values()):
                 return True
-            if (line := ", ".join(f"{n} {name}" for name, n in owed.items() if n)) != told:
-                told = line
-                say(f"left: {line}")
+            if time.monotonic() > told + TELL:
+                told = time.monotonic()
+                say("left: " + ", ".join(f"{n} {name}" for name, n in owed.items() if n))
         time.sleep(LOOK)
     return False
 

@@ -96,6 +96,11 @@ class Stack:
         self._process.communicate(timeout=STOP_SECONDS)
         return self._process.returncode
 
+    @property
+    def pid(self) -> int:
+        """Of its supervisor."""
+        return self._process.pid
+
     def tagged(self) -> list[int]:
         """Every living process of this stack but its supervisor."""
         return tagged(f"{self.data_dir.resolve()}#")
