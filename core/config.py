@@ -169,7 +169,7 @@ class RetentionSettings(BaseModel):
     media: Kept = timedelta(days=30)  # files and pictures, after the end; `never`: with their analysis
     analyses: Kept = None  # the whole analysis, after its end; empty or `never`: when its owner deletes it
     # Objects that no row names and that are older. No other installation may use the bucket.
-    orphans: Annotated[timedelta, Field(ge=timedelta(minutes=1))] = timedelta(hours=24)
+    orphans: Annotated[timedelta, Field(ge=timedelta(seconds=10))] = timedelta(hours=24)
     sweep: Annotated[timedelta, Field(ge=timedelta(seconds=1))] = timedelta(seconds=30)  # between two looks
 
 
