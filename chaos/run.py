@@ -92,7 +92,7 @@ def run(wish: Wish, folder: Path, say: Say, on_storm: Callable[[Stack], None] = 
     """
     clips, ledger, jobs = Clips(folder / "clips"), Ledger(), plan(wish.seed, wish.jobs)
     clips.make()
-    site = Site({job.number: job for job in jobs}, clips)
+    site = Site(lambda number: clips.content(jobs[number]))
     with (
         Receiver(moody(wish.seed)) as receiver,
         closing(site),

@@ -26,17 +26,17 @@ OK, ACCEPTED, GONE = 200, 202, 404
 
 
 class Site:
-    """An HTTP server that has the clips of all jobs, for `source_url`."""
+    """An HTTP server of numbered clips, for `source_url`; `content` says what is in one."""
 
-    def __init__(self, jobs: dict[int, Job], clips: Clips) -> None:
+    def __init__(self, content: Callable[[int], bytes]) -> None:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                content = clips.content(jobs[int(self.path.rpartition("/")[2].removesuffix(".mp4"))])
+                found = content(int(self.path.rpartition("/")[2].removesuffix(".mp4")))
                 self.send_response(OK)
                 self.send_header("Content-Type", "video/mp4")
-                self.send_header("Content-Length", str(len(content)))
+                self.send_header("Content-Length", str(len(found)))
                 self.end_headers()
-                self.wfile.write(content)
+                self.wfile.write(found)
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
@@ -46,9 +46,9 @@ class Site:
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, name="site", daemon=True).start()
 
-    def url(self, job: Job) -> str:
-        """Where the job's clip is."""
-        return f"http://127.0.0.1:{self.port}/{job.number}.mp4"
+    def url(self, number: int) -> str:
+        """Where a clip is."""
+        return f"http://127.0.0.1:{self.port}/{number}.mp4"
 
     def close(self) -> None:
         """Serve nothing more."""
@@ -128,7 +128,7 @@ class Senders:
     ) -> Callable[[httpx2.Client, dict[str, str]], httpx2.Response]:
         match job.door:
             case Door.URL:
-                named = {"source_url": self.site.url(job)}
+                named = {"source_url": self.site.url(job.number)}
             case Door.PARTS:
                 named = {"upload_id": self._upload(caller, job)}
             case _:

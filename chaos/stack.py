@@ -79,6 +79,7 @@ class Stack:
         assert self._process.stdout is not None  # noqa: S101 - for the type checker: it is a pipe
         line = self._process.stdout.readline()
         if not line:
+            self._process.communicate()
             raise StackLost(f"the stack did not start: {self.errors.read_text()[-2000:]}")
         addresses = json.loads(line)
         self.api_url, self.api_key = addresses["api_url"], addresses["api_key"]
