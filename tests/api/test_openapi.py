@@ -47,6 +47,10 @@ def test_every_call_of_this_version_is_there(document: dict[str, Any]) -> None:
         ("get", "/v1/erasures/{analysis_id}"),
         ("get", "/v1/audit"),
         ("get", "/v1/analyses/{analysis_id}/intervals"),
+        ("post", "/v1/uploads"),
+        ("get", "/v1/uploads/{upload_id}"),
+        ("delete", "/v1/uploads/{upload_id}"),
+        ("post", "/v1/uploads/{upload_id}/complete"),
         ("post", "/v1/webhook-endpoints"),
         ("get", "/v1/webhook-endpoints"),
         ("get", "/v1/webhook-endpoints/{endpoint_id}"),
@@ -101,7 +105,7 @@ def test_the_upload_form_is_described_from_what_is_enforced(document: dict[str, 
     body = document["paths"]["/v1/analyses"]["post"]["requestBody"]
     schema = body["content"]["multipart/form-data"]["schema"]
     assert set(schema["properties"]) == {"file", *FIELD_BOUNDS}
-    assert schema["required"] == ["file"]
+    assert schema["oneOf"] == [{"required": [name]} for name in ("file", "upload_id", "source_url")]
     assert schema["additionalProperties"] is False
     interval = schema["properties"]["interval_seconds"]
     assert (interval["minimum"], interval["maximum"]) == (1, 5)

@@ -119,10 +119,10 @@ def command(stack: RunningStack, *arguments: object) -> list[str]:
 
 def begun(stack: RunningStack, name: str) -> bool:
     """Whether an upload of that name has a row."""
-    with psycopg2.connect(of_data_dir(stack.data_dir)["DEEPDEFEND_DATABASE_URL"]) as connection:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM uploads WHERE filename = %s", (name,))
-            found = cursor.fetchone()
+    url = of_data_dir(stack.data_dir)["DEEPDEFEND_DATABASE_URL"]
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM uploads WHERE filename = %s", (name,))
+        found = cursor.fetchone()
     connection.close()
     return found is not None and found[0] > 0
 
