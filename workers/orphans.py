@@ -44,7 +44,7 @@ def drop_loose_parts(stopping: threading.Event) -> bool:
     """Abort multipart uploads that began too long ago for anybody to be sending. Raises StorageError."""
     if stopping.is_set() or not _may_clear():
         return False
-    stale = storage().stale_multipart_uploads(settings().retention.orphans)
+    stale = storage().stale_multipart_uploads(datetime.now(UTC) - cutoff())
     with read() as session:
         named = uploads.named_parts(session)
     for loose in stale:
@@ -52,6 +52,11 @@ def drop_loose_parts(stopping: threading.Event) -> bool:
             storage().abort_parts(loose.key, loose.multipart_id)
             log.warning("dropped parts that were never joined", action="parts_dropped", key=loose.key)
     return False
+
+
+def cutoff() -> datetime:
+    """What is younger may be on its way into a row."""
+    return datetime.now(UTC) - settings().retention.orphans
 
 
 def _may_clear() -> bool:
@@ -68,8 +73,7 @@ def _listing(after: str) -> Iterator[StoredObject]:
 
 
 def _erase_unnamed(batch: list[StoredObject]) -> None:
-    before = datetime.now(UTC) - settings().retention.orphans
-    old = {item.key: item.size_bytes for item in batch if item.modified < before}
+    old = {item.key: item.size_bytes for item in batch if item.modified < cutoff()}
     if not old:
         return
     with read() as session:
