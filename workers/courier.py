@@ -11,7 +11,7 @@ from celery.canvas import Signature
 
 from core import failpoints, logging
 from core.config import settings
-from core.db import transaction
+from core.db import read, transaction
 from core.models import WebhookDelivery
 from core.queue import Queue, Task, name_of
 from core.webhooks import deliveries, endpoints, outbox
@@ -46,22 +46,24 @@ def message(delivery: WebhookDelivery) -> Signature:
 
 def _publish_due() -> bool:
     """A crash between the messages and the mark sends some twice, which the claim absorbs."""
-    with transaction() as session:
+    with read() as session:
         due = outbox.due(session, SOME)
-        for delivery in due:
-            message(delivery).apply_async(retry=False)
-            failpoints.reach(failpoints.Point.DISPATCHER_TOLD)
-        outbox.mark_published(session, [delivery.id for delivery in due])
+    for delivery in due:
+        message(delivery).apply_async(retry=False)
+        failpoints.reach(failpoints.Point.DISPATCHER_TOLD)
+    if due:
+        with transaction() as session:
+            outbox.mark_published(session, due)
     return len(due) == SOME
 
 
 def _take_back_lost() -> None:
     """Owe again what was published long ago and is neither claimed nor waiting in the queue."""
+    config = settings().steps
+    with read() as session:
+        count, stale = outbox.unclaimed(session, config)
+    if not stale:
+        return
+    still_there = pipeline.waiting(name_of(Queue.WEBHOOKS)) >= count
     with transaction() as session:
-        count, stale = outbox.unclaimed(session, settings().steps)
-        if not stale:
-            return
-        if pipeline.waiting(name_of(Queue.WEBHOOKS)) >= count:
-            outbox.mark_published(session, stale)  # all still there: looked at again later
-        else:
-            outbox.take_back(session, stale)
+        (outbox.postpone if still_there else outbox.take_back)(session, config)

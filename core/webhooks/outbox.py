@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, select, true, update
+from sqlalchemy import ColumnElement, Row, Select, and_, func, select, true, tuple_, update
 from sqlalchemy.orm import Session
 
 from core.config import StepSettings
@@ -24,13 +24,11 @@ PER_OWNER: Final = 4
 
 
 def due(session: Session, limit: int = 100) -> Sequence[WebhookDelivery]:
-    """What to publish now, locked for this transaction."""
+    """What to publish now. Nothing is locked: there is one dispatcher, and the broker may keep it waiting."""
     candidates = session.execute(due_query()).all()
     chosen = _fair(candidates, _in_flight(session))[:limit]
     query = select(WebhookDelivery).where(WebhookDelivery.id.in_(chosen), _waits())
-    return session.scalars(
-        query.order_by(WebhookDelivery.next_attempt_at).with_for_update(skip_locked=True)
-    ).all()
+    return session.scalars(query.order_by(WebhookDelivery.next_attempt_at, WebhookDelivery.id)).all()
 
 
 def due_query() -> Select[UUID, str, UUID]:
@@ -83,32 +81,53 @@ def in_flight_query() -> Select[str, UUID, int]:
     )
 
 
-def mark_published(session: Session, delivery_ids: Sequence[UUID]) -> None:
-    """Record that messages for these are with the broker."""
+def mark_published(session: Session, published: Sequence[WebhookDelivery]) -> None:
+    """Record that messages for these are with the broker, unless a worker has been quicker."""
+    tried = tuple_(WebhookDelivery.id, WebhookDelivery.attempt)
     session.execute(
-        update(WebhookDelivery).where(WebhookDelivery.id.in_(delivery_ids)).values(published_at=func.now())
+        update(WebhookDelivery)
+        .where(tried.in_([(row.id, row.attempt) for row in published]), _waits())
+        .values(published_at=func.now())
+        .execution_options(synchronize_session=False)
     )
 
 
-def unclaimed(session: Session, config: StepSettings) -> tuple[int, list[UUID]]:
-    """How many published deliveries no worker has claimed, and which of them waited long, locked."""
-    waiting = and_(
+def unclaimed(session: Session, config: StepSettings) -> tuple[int, int]:
+    """How many published deliveries no worker has claimed, and how many of them for long."""
+    query = select(func.count(), func.count().filter(_is_stale(config))).where(_is_unclaimed())
+    count, stale = session.execute(query).one()
+    return count, stale
+
+
+def postpone(session: Session, config: StepSettings) -> None:
+    """Their messages still wait: those that nobody claimed for long are looked at again later."""
+    _restamp(session, config, func.now())
+
+
+def take_back(session: Session, config: StepSettings) -> None:
+    """Messages are lost: those that nobody claimed for long are owed as if never published."""
+    _restamp(session, config, None)
+
+
+def _restamp(session: Session, config: StepSettings, published_at: Any) -> None:
+    session.execute(
+        update(WebhookDelivery)
+        .where(_is_unclaimed(), _is_stale(config))
+        .values(published_at=published_at)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _is_unclaimed() -> ColumnElement[bool]:
+    return and_(
         WebhookDelivery.closed_at.is_(None),
         WebhookDelivery.published_at.is_not(None),
         WebhookDelivery.status == DeliveryStatus.OWED.value,
     )
-    count = session.scalar(select(func.count()).select_from(WebhookDelivery).where(waiting)) or 0
-    stale = select(WebhookDelivery.id).where(
-        waiting, WebhookDelivery.published_at < func.now() - config.republish_after
-    )
-    return count, list(session.scalars(stale.with_for_update(skip_locked=True)))
 
 
-def take_back(session: Session, delivery_ids: Sequence[UUID]) -> None:
-    """Their messages are lost: they are owed as if never published."""
-    session.execute(
-        update(WebhookDelivery).where(WebhookDelivery.id.in_(delivery_ids)).values(published_at=None)
-    )
+def _is_stale(config: StepSettings) -> ColumnElement[bool]:
+    return WebhookDelivery.published_at < func.now() - config.republish_after
 
 
 def backlog(session: Session) -> tuple[dict[DeliveryStatus, int], float]:

@@ -14,7 +14,7 @@ from core.models import WebhookDelivery, WebhookEndpoint
 from core.webhooks import deliveries, outbox
 from core.webhooks.outbox import PER_ENDPOINT, PER_OWNER
 from tests.core.test_plans import plan
-from tests.core.webhooks.factories import backdate, create_endpoint, make_due, outcome, owed
+from tests.core.webhooks.factories import backdate, create_endpoint, deliveries_of, make_due, outcome, owed
 
 
 def owe_many(session: Session, endpoint: WebhookEndpoint, count: int) -> list[WebhookDelivery]:
@@ -24,7 +24,7 @@ def owe_many(session: Session, endpoint: WebhookEndpoint, count: int) -> list[We
 def published(session: Session) -> list[WebhookDelivery]:
     """One round of the dispatcher."""
     due = list(outbox.due(session))
-    outbox.mark_published(session, [row.id for row in due])
+    outbox.mark_published(session, due)
     session.expire_all()
     return due
 
@@ -69,26 +69,48 @@ def test_what_waits_for_its_next_try_holds_no_place(session: Session) -> None:
     assert published(session) == []
 
 
-def test_two_dispatchers_do_not_publish_the_same(clean_database: str) -> None:
+def test_a_mark_that_comes_after_the_try_is_not_made(session: Session) -> None:
+    """The worker may be quicker than the dispatcher: what waits for its next try holds no place."""
+    row = owed(session, create_endpoint(session)[0])
+    (due,) = outbox.due(session)
+    session.expunge(due)
+    claim = deliveries.claim(session, row.id, owner="a")
+    assert claim is not None
+    deliveries.close(session, claim, outcome())
+    outbox.mark_published(session, [due])
+    (found,) = deliveries_of(session)
+    assert (found.status, found.attempt, found.published_at) == ("owed", 1, None)
+
+
+def test_looking_for_the_due_waits_for_nobody(clean_database: str) -> None:
     assert clean_database
     with db.transaction() as session:
-        owed(session, create_endpoint(session)[0])
+        row = owed(session, create_endpoint(session)[0])
     with db.transaction() as one, db.transaction() as other:
         assert len(outbox.due(one)) == 1
-        assert outbox.due(other) == []
+        assert deliveries.claim(other, row.id, owner="a") is not None
 
 
 def test_what_nobody_claimed_for_long_is_looked_for(session: Session) -> None:
     endpoint, _ = create_endpoint(session)
     row = owed(session, endpoint)
     published(session)
-    assert outbox.unclaimed(session, settings().steps) == (1, [])
+    config = settings().steps
+    assert outbox.unclaimed(session, config) == (1, 0)
+    outbox.take_back(session, config)
+    assert published(session) == []  # it is not stale
     backdate(session, "published_at", timedelta(minutes=1))
-    assert outbox.unclaimed(session, settings().steps) == (1, [row.id])
-    outbox.take_back(session, [row.id])
+    assert outbox.unclaimed(session, config) == (1, 1)
+    outbox.postpone(session, config)
+    assert outbox.unclaimed(session, config) == (1, 0)
+    backdate(session, "published_at", timedelta(minutes=1))
+    outbox.take_back(session, config)
     assert [again.id for again in published(session)] == [row.id]
     deliveries.claim(session, row.id, owner="a")
-    assert outbox.unclaimed(session, settings().steps) == (0, [])
+    backdate(session, "published_at", timedelta(minutes=1))
+    assert outbox.unclaimed(session, config) == (0, 0)
+    outbox.take_back(session, config)
+    assert deliveries_of(session)[0].published_at is not None  # it is being sent
 
 
 @pytest.mark.parametrize(
