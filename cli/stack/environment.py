@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,9 @@ def of_folder(folder: Folder) -> dict[str, str]:
         "DEEPDEFEND_MODELS__DIR": str(folder.models),
         "DEEPDEFEND_SECRET_KEY": State(folder.path / "secrets.json").secret("secret_key"),
         "DEEPDEFEND_TEMP_DIR": os.environ.get("DEEPDEFEND_TEMP_DIR", str(folder.temp)),
+        "DEEPDEFEND_ADMISSION__DISKS": os.environ.get(
+            "DEEPDEFEND_ADMISSION__DISKS", json.dumps([str(folder.path)])
+        ),
     }
 
 

@@ -16,12 +16,15 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from core.config import ChecksumMode, S3Settings
-from core.errors import Conflict, NotFound, StorageError
+from core.errors import Conflict, NotFound, StorageError, StorageFull
 from core.storage.contract import Digest, LooseParts, StoredObject, StoredPart, Upload
 
 #: S3 allows 10 000 parts; with 8 MiB parts that is 80 GB, far beyond any size limit here.
 DELETE_BATCH = 1000  # keys in one DeleteObjects call, S3's own maximum
 DIGEST_PIECE = 1024 * 1024  # bytes in memory while an object is hashed
+#: HTTP's and the servers' words for a storage, or a quota in it, without room. SeaweedFS has none: it tries
+#: for 30 s and answers like any other fault.
+NO_ROOM, FULL = 507, frozenset({"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"})
 #: S3's words for "this is not the part that you mean" when parts are joined.
 CHANGED_PARTS = frozenset({"InvalidPart", "InvalidPartOrder", "EntityTooSmall"})
 
@@ -35,7 +38,8 @@ def _translated(doing: str, *, missing: str | None = None) -> Iterator[None]:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if _code(error) == missing if missing else status == 404:  # noqa: PLR2004 - HTTP's own number
             raise NotFound(f"{doing}: no such object") from error
-        raise StorageError(f"{doing}: {error}") from error
+        full = status == NO_ROOM or _code(error) in FULL
+        raise (StorageFull if full else StorageError)(f"{doing}: {error}") from error
     except (BotoCoreError, Boto3Error, OSError) as error:  # boto3 wraps what befalls a file
         raise StorageError(f"{doing}: {error}") from error
 

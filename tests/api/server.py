@@ -21,7 +21,10 @@ BOUNDARY = "boundary-of-the-tests"
 @contextmanager
 def serving(app: FastAPI | None = None, **options: Any) -> Iterator[tuple[str, int]]:
     """A uvicorn in a thread on a free port; gives its address once it accepts connections."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    # With its protocol named asyncio sets TCP_NODELAY as in production, else answers wait 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
     config = uvicorn.Config(
         app or create_app(),
         http=ProblemProtocol,
