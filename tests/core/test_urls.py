@@ -128,6 +128,38 @@ def test_ports_are_those_of_the_settings_and_no_others() -> None:
             parse(url, allowing(ports=(8080,)))
 
 
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://user@example.com/", "user name"),
+        ("http://user:password@example.com/", "user name"),
+        ("http://@example.com/", "user name"),
+        ("http://exam\tple.com/", "white space"),  # urlsplit alone would call example.com
+        ("http://example.com/a\nb", "white space"),
+        ("http://example.com/a b", "white space"),
+        ("http://example.com/\u2028", "white space"),
+        ("http://example.com/\u202e4pm.exe", "white space"),
+        (" http://example.com/", "white space"),
+        ("http://example.com/\x7f", "white space"),
+        ("http://example.com\\a", "white space"),
+        ("http://example.com/#t=5", "fragment"),
+        ("http://example.com/#", "fragment"),
+        ("ftp://example.com/", "neither"),
+        ("example.com/", "neither"),
+        ("http://example.com:/", "malformed"),
+        ("http://ex%61mple.com/", "malformed"),
+        ("http://1.2.3.4.5/", "number"),
+        ("http://example.com.1/", "number"),
+        ("http://example.0x/", "number"),
+        ("http://127.0.0.1/", "not a public one"),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_with_the_text(url: str, why: str) -> None:
+    with pytest.raises(UnsafeUrl, match=why) as caught:
+        parse(url, STRICT)
+    assert caught.value.code == "unsafe_url"
+
+
 def test_an_allowed_network_opens_its_addresses_and_loopback_names() -> None:
     assert parse("http://10.0.0.7/", allowing("10.0.0.0/8")).host == "10.0.0.7"
     assert parse("http://localhost/", allowing("127.0.0.0/8")).host == "localhost"

@@ -189,6 +189,18 @@ def test_what_is_not_http_is_not_repeated(said: bytes, code: str) -> None:
     assert not {"SSH", "ERR", "Hints", "Early"} & set(str(caught.value.problem()).replace("-", " ").split())
 
 
+def interim_for_ever(caller: socket.socket) -> None:
+    """Each of them short and valid, so that no limit per message is ever reached."""
+    while True:
+        caller.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 100)
+
+
+def test_the_way_to_a_status_is_bounded() -> None:
+    with speaking(interim_for_ever) as server, pytest.raises(Unreachable) as caught:
+        send(server)
+    assert caught.value.code == "bad_answer"
+
+
 def test_a_status_counts_even_when_the_body_breaks_off() -> None:
     with speaking(answer_with(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"half")) as server:
         reply = send(server)
