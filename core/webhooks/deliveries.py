@@ -109,8 +109,37 @@ def close(session: Session, claim: Claim, outcome: Outcome) -> DeliveryStatus:
         raise Fenced
     session.add(_attempt(claim.delivery_id, claim.attempt, outcome))
     session.flush()
-    steps.ring(session)  # its place in the queue is free
     return status
+
+
+def claim_next(session: Session, done: Claim) -> Claim | None:
+    """Lease the next that is due at the endpoint, in the transaction that closed one: the place is kept.
+
+    So a backlog needs no round of the dispatcher for each event. None when there is none: then the
+    place is free, and the dispatcher is told.
+    """
+    following = (
+        select(WebhookDelivery.id)
+        .where(
+            WebhookDelivery.endpoint_id == done.endpoint_id,
+            WebhookDelivery.closed_at.is_(None),
+            WebhookDelivery.published_at.is_(None),
+            WebhookDelivery.next_attempt_at <= func.now(),
+        )
+        .order_by(WebhookDelivery.next_attempt_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    identity = session.scalar(following)
+    found = None if identity is None else claim(session, identity, owner=done.owner)
+    if found is None:
+        leave_place(session)
+    return found
+
+
+def leave_place(session: Session) -> None:
+    """A try is over and no other follows: the dispatcher may publish one more."""
+    steps.ring(session)
 
 
 def _after_failure(

@@ -15,7 +15,8 @@ from core.db import transaction
 from core.errors import DeepDefendError, Fenced, Unreachable, UnsafeUrl
 from core.queue import Task
 from core.webhooks import deliveries, schedule, secrets
-from core.webhooks.domain import Outcome
+from core.webhooks.deliveries import Claim
+from core.webhooks.domain import DeliveryStatus, Outcome
 from workers import outbound
 from workers.app import app
 from workers.process import this_process
@@ -23,48 +24,71 @@ from workers.process import this_process
 log = logging.get(__name__)
 #: Of the receiver's answer, for the log.
 KEEP_BYTES = 2048
+#: How long one message may go on with the backlog of its endpoint: then others' turn has come.
+RUN_SECONDS = 5.0
 
 
 @app.task(name=Task.DELIVER.value, ignore_result=True)  # type: ignore[untyped-decorator]  # Celery ships no types
 def deliver_event(delivery_id: str) -> None:
     """Try one delivery; return quietly when it is not ours to try."""
-    with structlog.contextvars.bound_contextvars(delivery_id=delivery_id, boot_id=this_process().boot_id):
-        if this_process().heart.leaving:
-            return  # still owed: published again, to a process that stays
-        deliver(UUID(delivery_id))
+    with structlog.contextvars.bound_contextvars(boot_id=this_process().boot_id):
+        if not this_process().heart.leaving:  # else it is published again, to a process that stays
+            deliver(UUID(delivery_id))
 
 
 def deliver(delivery_id: UUID) -> None:
-    """Claim, send, write down. Killed in between, the lease runs out and it is sent again."""
+    """Claim, send, write down; then what else is due at the endpoint, as long as it takes what it gets.
+
+    Killed in between, the lease runs out and it is sent again.
+    """
+    until = time.monotonic() + RUN_SECONDS
     with transaction() as session:
         claim = deliveries.claim(session, delivery_id, owner=this_process().boot_id)
     if claim is None:
-        log.debug("nothing to do", action="delivery_not_claimed")
-        return
+        log.debug("nothing to do", action="delivery_not_claimed", delivery_id=str(delivery_id))
+    while claim is not None:
+        with structlog.contextvars.bound_contextvars(delivery_id=str(claim.delivery_id)):
+            claim = _try(claim, until)
+
+
+def _try(claim: Claim, until: float) -> Claim | None:
+    """One try; the next claim, if there is to be one."""
     failpoints.reach(failpoints.Point.WEBHOOK_CLAIMED)
     outcome = send(claim, settings().webhooks)
     failpoints.reach(failpoints.Point.WEBHOOK_SENT)
+    go_on = outcome.is_delivered and time.monotonic() < until and not this_process().heart.leaving
+    following = None
     try:
         with transaction() as session:
             status = deliveries.close(session, claim, outcome)
+            if go_on:
+                following = deliveries.claim_next(session, claim)
+            else:
+                deliveries.leave_place(session)
     except Fenced:
         log.warning("deleted meanwhile, or given to another", action="delivery_fenced")
+        return None
     except DBAPIError:
         log.warning("not written down: it will be sent again", action="delivery_left_to_lease", exc_info=True)
-    else:
-        log.info(
-            "event told" if outcome.is_delivered else "event not told",
-            action="delivery_tried",
-            event_id=claim.event_id,
-            attempt=claim.attempt,
-            http_status=outcome.status,
-            code=outcome.error,
-            milliseconds=outcome.milliseconds,
-            delivery_status=status.value,
-        )
+        return None
+    _log(claim, outcome, status)
+    return following
 
 
-def send(claim: deliveries.Claim, policy: WebhookSettings) -> Outcome:
+def _log(claim: Claim, outcome: Outcome, status: DeliveryStatus) -> None:
+    log.info(
+        "event told" if outcome.is_delivered else "event not told",
+        action="delivery_tried",
+        event_id=claim.event_id,
+        attempt=claim.attempt,
+        http_status=outcome.status,
+        code=outcome.error,
+        milliseconds=outcome.milliseconds,
+        delivery_status=status.value,
+    )
+
+
+def send(claim: Claim, policy: WebhookSettings) -> Outcome:
     """One signed POST. What goes wrong is an outcome too; the same event has the same id each time."""
     at, started = datetime.now(UTC), time.perf_counter()
     try:
@@ -89,7 +113,7 @@ def send(claim: deliveries.Claim, policy: WebhookSettings) -> Outcome:
     )
 
 
-def _headers(claim: deliveries.Claim, at: datetime) -> dict[str, str]:
+def _headers(claim: Claim, at: datetime) -> dict[str, str]:
     """Standard Webhooks. Raises SecretUnreadable."""
     timestamp = int(at.timestamp())
     keys = [secrets.unseal(sealed) for sealed in claim.sealed]

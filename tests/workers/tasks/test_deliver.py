@@ -14,7 +14,7 @@ from standardwebhooks import WebhookVerificationError
 from core import db
 from core.config import settings
 from core.models import Analysis, WebhookAttempt, WebhookDelivery, WebhookEndpoint
-from core.webhooks import deliveries, endpoints, history
+from core.webhooks import deliveries, endpoints, history, outbox
 from tests.core.webhooks.conftest import set_webhooks as set_webhooks  # noqa: PLC0414 - the fixture
 from tests.core.webhooks.factories import (
     attempts_of,
@@ -241,6 +241,72 @@ def test_what_is_deleted_while_it_is_sent_is_not_tried_again(receiver: Receiver,
     assert len(receiver.calls) == 1
     with db.read() as session:
         assert deliveries_of(session) == []
+
+
+def more(count: int) -> list[WebhookDelivery]:
+    """Events that are owed after the first, none of them rung for."""
+    with db.transaction() as session:
+        for _ in range(count):
+            ended(session)
+        return deliveries_of(session)[1:]
+
+
+def statuses() -> list[str]:
+    with db.read() as session:
+        return [row.status for row in deliveries_of(session)]
+
+
+def test_one_message_empties_a_backlog_in_the_order_it_was_owed(receiver: Receiver, told: Told) -> None:
+    rest = more(4)
+    deliver(told.delivery.id)
+    assert [call.event_id for call in receiver.calls] == [
+        told.delivery.event_id,
+        *(row.event_id for row in rest),
+    ]
+    assert statuses() == ["delivered"] * 5
+
+
+def test_a_failure_ends_the_run(receiver: Receiver, told: Told) -> None:
+    more(3)
+    receiver.answers = [Answer(200), Answer(500)]
+    deliver(told.delivery.id)
+    assert statuses() == ["delivered", "owed", "owed", "owed"]
+    assert len(receiver.calls) == 2
+
+
+def test_a_run_leaves_to_others_what_is_with_the_broker_and_what_is_anothers(
+    receiver: Receiver, told: Told
+) -> None:
+    rung_for, sent, _ = more(3)
+    with db.transaction() as session:
+        outbox.mark_published(session, [rung_for])
+        assert deliveries.claim(session, sent.id, owner="another")
+        other, _ = create_endpoint(session, owner="bob", url=receiver.url)
+        ended(session, owner="bob")
+    deliver(told.delivery.id)
+    assert statuses() == ["delivered", "owed", "sending", "delivered", "owed"]
+    assert other.owner == "bob"
+
+
+def test_a_run_ends_in_time(receiver: Receiver, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    more(3)
+    monkeypatch.setattr("workers.tasks.deliver.RUN_SECONDS", 0.0)
+    deliver(told.delivery.id)
+    assert len(receiver.calls) == 1
+
+
+def test_while_a_run_goes_on_its_place_is_taken(receiver: Receiver, told: Told) -> None:
+    more(6)
+    taken: list[int] = []
+
+    def look() -> Answer:
+        with db.read() as session:
+            taken.extend(count for _, _, count in session.execute(outbox.in_flight_query()))
+        return Answer()
+
+    receiver.next_answer = look  # type: ignore[method-assign]
+    deliver(told.delivery.id)
+    assert taken == [1] * 7
 
 
 def test_a_process_that_is_to_end_takes_nothing_on(receiver: Receiver, told: Told) -> None:
