@@ -94,6 +94,10 @@ def metadata_object(found: Any) -> dict[str, Any]:
     """The same when it came as JSON already, with its bound in bytes of JSON."""
     if not isinstance(found, dict):
         raise _invalid_metadata("it is not a JSON object")
+    try:
+        strict_json.storable(found)
+    except ValueError as error:
+        raise _invalid_metadata(str(error)) from error
     if len(json.dumps(found, ensure_ascii=False).encode()) > FIELD_BOUNDS["metadata"]:
         limit = FIELD_BOUNDS["metadata"]
         raise InvalidOption(

@@ -14,7 +14,7 @@ from api.form import FIELD_BOUNDS
 from api.schemas import Problem
 from api.sources import FILE, SOURCE_URL, SOURCES, UPLOAD_ID
 from api.upload_schemas import Completion, NewUpload
-from core.domain import Options, Terms
+from core.domain import A_URL, Options, Terms
 from core.idempotency import PATTERN
 from core.report import Report
 
@@ -106,8 +106,7 @@ def submission() -> dict[str, Any]:
         },
         SOURCE_URL: {
             "type": "string",
-            "format": "uri",
-            "pattern": "^https?://",
+            **A_URL,
             "maxLength": FIELD_BOUNDS[SOURCE_URL],
             "description": "The server fetches it, when its turn has come: only from public addresses.",
         },
@@ -139,12 +138,22 @@ def submission() -> dict[str, Any]:
 
 
 def _one_of(properties: dict[str, Any], sources: tuple[str, ...]) -> dict[str, Any]:
-    """An object with exactly one of its sources."""
+    """An object with exactly one of its sources: whole objects, since not every reader combines them."""
     return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": properties,
-        "oneOf": [{"required": [source]} for source in sources],
+        "oneOf": [
+            {
+                "type": "object",
+                "title": source,
+                "required": [source],
+                "additionalProperties": False,
+                "properties": {
+                    name: schema
+                    for name, schema in properties.items()
+                    if name == source or name not in sources
+                },
+            }
+            for source in sources
+        ]
     }
 
 

@@ -1,6 +1,6 @@
 """JSON as its specification has it (RFC 8259, and I-JSON's sense): no NaN, nothing twice, nothing endless.
 
-What is let through can be stored as `jsonb`: no NUL, no lone surrogates, no number beyond a double.
+No lone surrogates either, and no number beyond a double. A NUL is JSON, but `jsonb` refuses it: `storable`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,20 @@ from typing import Any, Final
 
 #: A double has as many before its point; Python refuses to read 4300.
 MAX_DIGITS: Final = 309
+
+
+def storable(value: Any) -> Any:
+    """The value itself. Raises ValueError when `jsonb` refuses it."""
+    if isinstance(value, str) and "\0" in value:
+        raise ValueError("it has a character that cannot be stored")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            storable(key)
+            storable(inner)
+    if isinstance(value, list):
+        for inner in value:
+            storable(inner)
+    return value
 
 
 def parse(text: str, *, depth: int) -> Any:
@@ -46,8 +60,8 @@ def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check(value: Any, left: int, depth: int) -> None:
     if left < 0:
         raise ValueError(f"it is nested more than {depth} deep")
-    if isinstance(value, str) and ("\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value)):
-        raise ValueError("it has a character that cannot be stored")
+    if isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise ValueError("it has half a character")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("it has a number that is too large")
     if isinstance(value, dict):

@@ -28,7 +28,7 @@ class SentPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     number: int = Field(ge=1, le=10_000)
-    etag: str = Field(max_length=256, description="The header of the storage's answer to the PUT.")
+    etag: str = Field(max_length=128, description="The header of the storage's answer to the PUT.")
 
 
 class Completion(BaseModel):
@@ -36,7 +36,7 @@ class Completion(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    parts: list[SentPart] = Field(default=[], max_length=10_000)
+    parts: list[SentPart] = Field(default=[], max_length=256)
 
 
 class UploadState(StrEnum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -134,9 +134,7 @@ class SoundSignal(StrEnum):
 
 
 class Lane(StrEnum):
-    """How long the submitter can wait, the most urgent first. Lanes are queues of their own, so that one
-    does not fill another.
-    """
+    """How long the submitter can wait, the most urgent first. Each is a queue of its own."""
 
     INTERACTIVE = "interactive"  #: a person is looking at the screen
     STANDARD = "standard"
@@ -159,6 +157,10 @@ class Options(Frozen):
 MAX_RETENTION_HOURS: Final = 87_600
 
 
+#: Of an address, for documents; `core.urls` decides.
+A_URL: Final[dict[str, Any]] = {"format": "uri", "pattern": "^https?://"}
+
+
 class Terms(Frozen):
     """What the submitter asks of the service; none of it changes the answer."""
 
@@ -167,7 +169,7 @@ class Terms(Frozen):
     deadline_seconds: Annotated[int, Field(ge=10)] | None = None
     #: Hours after the end that media and pictures are kept; 0: not at all. None: the server's own.
     retention_hours: Annotated[int, Field(ge=0, le=MAX_RETENTION_HOURS)] | None = None
-    webhook_url: Annotated[str, Field(min_length=1, max_length=2048)] | None = None
+    webhook_url: Annotated[str, Field(min_length=1, max_length=2048, json_schema_extra=A_URL)] | None = None
 
 
 class Span(Frozen):

@@ -23,10 +23,11 @@ from api.upload_schemas import Completion, NewUpload, Upload
 from core import failpoints, uploads
 from core.config import Limits, settings
 from core.db import read, transaction
-from core.errors import InvalidOption, PayloadTooLarge
+from core.errors import InvalidOption, NotFound, PayloadTooLarge
 from core.filenames import display_name
 from core.idempotency import Answer, fingerprint, recall, settle
 from core.keys import Caller
+from core.uploads import UploadStatus
 
 router = APIRouter(prefix=UPLOADS, tags=["uploads"])
 Result = TypeVar("Result")
@@ -127,6 +128,8 @@ async def get_upload(upload_id: UUID, caller: Writer, request: Request, response
     def look() -> Upload:
         with read() as session:
             row = uploads.find(session, caller.owner, upload_id)
+        if row.status == UploadStatus.ABORTED:
+            raise NotFound("this upload was aborted", code="upload_aborted")
         return presigned.shown(row)
 
     return await _in_thread(request, look)
@@ -145,9 +148,7 @@ async def complete_upload(upload_id: UUID, caller: Writer, request: Request, res
     another call completes it: 409 `completion_in_progress`, with `Retry-After`.
     """
     asked = strictly(Completion, await read_object(request, idle=_idle(), empty=True))
-    etags = {part.number: part.etag for part in asked.parts}
-    if len(etags) != len(asked.parts):
-        raise InvalidOption("a part is named twice", field="parts")
+    etags = [(part.number, part.etag) for part in asked.parts]
     response.headers["Cache-Control"] = "private, no-store"
     return await _in_thread(
         request, lambda: presigned.shown(uploads.complete(caller.owner, upload_id, etags=etags))

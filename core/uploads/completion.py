@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -35,7 +35,7 @@ def received(row: Upload) -> dict[int, StoredPart]:
     return {n: part for n, part in found.items() if part.size_bytes == sizes.get(n)}
 
 
-def complete(owner: str, upload_id: UUID, *, etags: Mapping[int, str] | None = None) -> Upload:
+def complete(owner: str, upload_id: UUID, *, etags: Sequence[tuple[int, str]] = ()) -> Upload:
     """Join the parts, read the object through, and keep it if it is what was announced.
 
     Asked again it gives the same answer. With `etags`, a part that S3 knows by another one is refused.
@@ -47,7 +47,7 @@ def complete(owner: str, upload_id: UUID, *, etags: Mapping[int, str] | None = N
     if row.status in {UploadStatus.COMPLETED, UploadStatus.USED}:
         return row
     try:
-        found = _joined(row, etags or {})
+        found = _joined(row, etags)
     except BaseException:  # whatever it was, the next one need not wait for the lease
         with transaction() as session:
             _release(session, upload_id)
@@ -90,7 +90,7 @@ def _release(session: Session, upload_id: UUID) -> None:
     session.execute(update(Upload).where(Upload.id == upload_id).values(lease_expires=None))
 
 
-def _joined(row: Upload, etags: Mapping[int, str]) -> Digest:
+def _joined(row: Upload, etags: Sequence[tuple[int, str]]) -> Digest:
     """Make the object, unless a former try has, and read it through."""
     fresh = _join(row, etags)
     try:
@@ -103,14 +103,14 @@ def _joined(row: Upload, etags: Mapping[int, str]) -> Digest:
         raise Conflict("the storage no longer has this upload", code="upload_aborted") from error
 
 
-def _join(row: Upload, etags: Mapping[int, str]) -> bool:
+def _join(row: Upload, etags: Sequence[tuple[int, str]]) -> bool:
     """Make the object; False when it was made before. Raises Conflict when it cannot be made yet."""
     try:
         parts = received(row)
         missing = [n for n in part_sizes(row.size_bytes, row.part_bytes) if n not in parts]
         if missing:
             raise Conflict("parts are missing", code="parts_missing", missing=missing)
-        changed = [n for n, etag in sorted(etags.items()) if n not in parts or not _same(parts[n].etag, etag)]
+        changed = sorted({n for n, etag in etags if n not in parts or not _same(parts[n].etag, etag)})
         if changed:
             raise Conflict("the storage has other parts than these", code="parts_changed", changed=changed)
         storage().join_parts(row.object_key, row.multipart_id or "", parts)

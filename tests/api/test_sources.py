@@ -129,6 +129,10 @@ def test_an_address_that_must_not_be_called_is_refused_at_once(http: httpx2.Clie
         ({"source_url": REMOTE, "metadata": []}, "invalid_metadata"),
         ({"source_url": REMOTE, "metadata": "{}"}, "invalid_metadata"),
         ({"source_url": REMOTE, "metadata": None}, "invalid_metadata"),
+        ({"source_url": REMOTE, "metadata": {"a": ["\0"]}}, "invalid_metadata"),
+        ({"source_url": REMOTE, "metadata": {"\0": 1}}, "invalid_metadata"),
+        ({"source_url": REMOTE + "\0"}, "unsafe_url"),
+        ({"upload_id": "\0"}, "invalid_option"),
         ({"source_url": REMOTE, "metadata": {"a": "x" * 17_000}}, "field_too_large"),
         ({"source_url": REMOTE, "webhook": "https://example.org"}, "unknown_field"),
         ({"source_url": REMOTE, "owner": "bob"}, "unknown_field"),
@@ -319,8 +323,14 @@ def test_the_document_has_both_bodies_and_exactly_one_source(http: httpx2.Client
     assert set(schemas) == {"multipart/form-data", "application/json"}
     for kind, named in (("multipart/form-data", ["file"]), ("application/json", [])):
         sources = [choice["required"] for choice in schemas[kind]["oneOf"]]
+        assert all(
+            set(choice["properties"]) & {"file", "upload_id", "source_url"} == set(choice["required"])
+            for choice in schemas[kind]["oneOf"]
+        )
         assert sources == [[source] for source in [*named, "upload_id", "source_url"]]
         assert "$ref" not in json.dumps(schemas[kind])
-    asked, typed = (schemas[kind]["properties"] for kind in ("multipart/form-data", "application/json"))
-    assert set(asked) - set(typed) == {"file"}
+    asked, typed = (
+        schemas[kind]["oneOf"][-1]["properties"] for kind in ("multipart/form-data", "application/json")
+    )
+    assert set(asked) == set(typed)
     assert (asked["metadata"]["type"], typed["metadata"]["type"]) == ("string", "object")

@@ -68,7 +68,6 @@ JSON_TYPE = {"Content-Type": "application/json"}
         (JSON_TYPE, b'{"size_bytes": 1e999}', 400, "malformed_json"),
         (JSON_TYPE, b'{"size_bytes": ' + b"9" * 5000 + b"}", 400, "malformed_json"),
         (JSON_TYPE, b'{"size_bytes": 1, "filename": "\\ud800"}', 400, "malformed_json"),
-        (JSON_TYPE, b'{"size_bytes": 1, "filename": "\\u0000"}', 400, "malformed_json"),
         (JSON_TYPE, b'{"size_bytes": 1, "filename": "\xff"}', 400, "malformed_json"),
         (JSON_TYPE, "{}".encode("utf-16"), 400, "malformed_json"),
         (JSON_TYPE, b"[" * 60_000, 400, "malformed_json"),

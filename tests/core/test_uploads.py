@@ -129,12 +129,12 @@ def test_a_part_of_another_size_counts_as_missing() -> None:
 def test_etags_that_are_given_are_compared() -> None:
     row, _ = sent(PART + 1)
     there = {n: part.etag for n, part in uploads.received(row).items()}
-    wrong: list[dict[int, str]] = [{1: "nonsense"}, {**there, 3: "beyond"}, {1: there[2]}]
+    wrong = [[(1, "nonsense")], [*there.items(), (3, "beyond")], [(1, there[2])], [(1, there[1]), (1, "x")]]
     for etags in wrong:
         with pytest.raises(Conflict) as caught:
             uploads.complete(OWNER, row.id, etags=etags)
         assert caught.value.code == "parts_changed"
-    bare = {n: etag.strip('"') for n, etag in there.items()}
+    bare = [(n, etag.strip('"')) for n, etag in there.items()]
     assert uploads.complete(OWNER, row.id, etags=bare).status == "completed"
 
 

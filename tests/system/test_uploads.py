@@ -177,7 +177,7 @@ def test_what_nobody_uses_leaves_nothing_in_the_bucket(doors: RunningStack) -> N
     connection.close()
     eventually(lambda: (unfinished(doors), objects(doors)) == ([], before), seconds=120)
     with caller(doors) as http:
-        assert http.get(opened["links"]["self"]).json()["status"] == "aborted"
+        assert http.get(opened["links"]["self"]).json()["code"] == "upload_aborted"
 
 
 def test_no_log_of_the_stack_has_an_address_of_a_part(doors: RunningStack) -> None:
