@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from sqlalchemy import Select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
-from core import analyses, outbox, steps
+from core import analyses, outbox, retention, steps
 from core.config import settings
 
 
@@ -26,6 +27,8 @@ def plan(session: Session, query: Select[Any]) -> str:
         (analyses.overdue_query(), "_active on analyses"),
         (analyses.stuck_query(), "_active on analyses"),
         (analyses.uncleared_query(), "pk_analyses"),
+        (retention.media_due_query(), "ix_analyses_media_due"),
+        (retention.analyses_due_query(timedelta(days=1)), "ix_analyses_completed_at"),
         (steps.expired_query(), "ix_steps_open"),
         (outbox.owed_query(settings().steps), "ix_steps_open"),
     ],
