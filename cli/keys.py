@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.stack import StackError
-from cli.stack.folder import default_folder
+from cli.configured import DataDir, configure, fail
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Create, list and revoke API keys.")
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        help="Use the stack of that directory [default: the DEEPDEFEND_… variables, else `up`'s directory]."
-    ),
-]
 
 
 @app.command()
@@ -31,13 +24,22 @@ def create(
     owner: Annotated[
         str | None, typer.Option(help="Keys of one owner see the same analyses [default: its own].")
     ] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option(help="What it may do; may be repeated [default: all but `admin`].")
+    ] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="It expires then [default: never].")] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a key and print it; nobody can show it again."""
+    """Make a key and print it; nobody can show it again. The audit log says that it was made."""
     from core import keys  # noqa: PLC0415 - reads settings
 
+    try:
+        scopes = [keys.Scope(given) for given in scope] if scope else keys.ORDINARY
+    except ValueError:
+        fail(f"a scope is one of {', '.join(keys.Scope)}")
+    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
     with _session(data_dir) as session:
-        _, key = keys.create(session, name=name, owner=owner)
+        _, key = keys.create(session, name=name, owner=owner, scopes=scopes, expires_at=expires_at)
     typer.echo(key)
 
 
@@ -48,7 +50,8 @@ def show(data_dir: DataDir = None) -> None:
 
     with _session(data_dir) as session:
         for row in keys.list_keys(session):
-            state = "revoked" if row.revoked_at else "active"
+            expired = row.expires_at is not None and row.expires_at <= datetime.now(UTC)
+            state = "revoked" if row.revoked_at else "expired" if expired else "active"
             used = f"{row.last_used_at:%Y-%m-%dT%H:%MZ}" if row.last_used_at else "never used"
             typer.echo(f"{row.prefix}\t{row.owner}\t{state}\t{used}\t{row.name}")
 
@@ -66,7 +69,7 @@ def revoke(
         try:
             keys.revoke(session, prefix)
         except NotFound as error:
-            _fail(error.detail)
+            fail(error.detail)
     typer.echo(f"{prefix} is revoked")
 
 
@@ -76,33 +79,9 @@ def _session(data_dir: Path | None) -> Iterator[Session]:
 
     from core import db  # noqa: PLC0415
 
-    _configure(data_dir)
+    configure(data_dir)
     try:
         with db.transaction() as session:
             yield session
     except DBAPIError as error:
-        _fail(f"the database does not answer: {str(error.orig).splitlines()[0]}")
-
-
-def _configure(data_dir: Path | None) -> None:
-    """Point the settings at a stack on this machine, unless they are complete without."""
-    from pydantic import ValidationError  # noqa: PLC0415 - `--help` needs none of it
-
-    from cli.stack import environment  # noqa: PLC0415
-    from core.config import Settings  # noqa: PLC0415
-
-    try:
-        if data_dir is None:
-            Settings()  # pyright: ignore[reportCallIssue]
-            return
-    except ValidationError:
-        data_dir = default_folder()
-    try:
-        os.environ.update(environment.of_data_dir(data_dir))
-    except StackError as error:
-        _fail(str(error))
-
-
-def _fail(line: str) -> NoReturn:
-    typer.echo(f"deepdefend: {line}", err=True)
-    raise typer.Exit(1)
+        fail(f"the database does not answer: {str(error.orig).splitlines()[0]}")

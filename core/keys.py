@@ -134,9 +134,7 @@ def _unseen() -> ColumnElement[bool]:
 
 
 def _touch(session: Session, row: ApiKey) -> None:
-    session.execute(
-        update(ApiKey).where(ApiKey.id == row.id, _unseen()).values(last_used_at=func.now())
-    )
+    session.execute(update(ApiKey).where(ApiKey.id == row.id, _unseen()).values(last_used_at=func.now()))
 
 
 def _random(length: int) -> str:

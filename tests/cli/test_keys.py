@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
 from cli.main import app
@@ -12,7 +13,7 @@ from cli.stack import StackError
 from cli.stack.environment import of_data_dir
 from cli.stack.servers import PostgresServer, S3Server, ValkeyServer
 from cli.stack.state import State
-from core import db, keys
+from core import audit, db, keys
 from core.config import settings
 from core.errors import Unauthorized
 from tests.conftest import point_settings
@@ -35,6 +36,38 @@ def test_a_key_that_is_made_works_and_one_that_is_revoked_does_not(clean_databas
     with db.transaction() as session, pytest.raises(Unauthorized):
         keys.authenticate(session, key)
     assert run("revoke", prefix).exit_code == 0, "twice changes nothing"
+
+
+def test_a_key_may_do_what_it_was_made_for_and_for_as_long(clean_database: str) -> None:
+    assert clean_database
+    ordinary = run("create", "a").output.strip()
+    narrow = run("create", "b", "--scope", "admin", "--scope", "stats", "--days", "1").output.strip()
+    with db.transaction() as session:
+        assert keys.authenticate(session, ordinary).scopes == set(keys.ORDINARY)
+        assert keys.authenticate(session, narrow).scopes == {"admin", "stats"}
+        session.execute(text("UPDATE api_keys SET expires_at = expires_at - interval '1 day'"))
+    with db.transaction() as session, pytest.raises(Unauthorized):
+        keys.authenticate(session, narrow)
+    assert [line.split("\t")[2] for line in run("list").output.splitlines()] == ["expired", "active"]
+
+
+@pytest.mark.parametrize("wrong", [["--scope", "everything"], ["--days", "0"], ["--days", "soon"]])
+def test_a_wrong_wish_makes_no_key(clean_database: str, wrong: list[str]) -> None:
+    assert clean_database
+    assert run("create", "a", *wrong).exit_code != 0
+    assert run("list").output == ""
+
+
+def test_what_is_done_to_keys_is_in_the_audit_log(clean_database: str) -> None:
+    assert clean_database
+    prefix = run("create", "newsroom").output.strip().split("_")[1]
+    run("revoke", prefix)
+    with db.read() as session:
+        entries = audit.page(session, prefix, filters=audit.Filters()).items
+    assert [(entry.action, entry.actor) for entry in entries] == [
+        ("key.revoked", "command line"),
+        ("key.created", "command line"),
+    ]
 
 
 def test_the_list_shows_no_secret(clean_database: str) -> None:
