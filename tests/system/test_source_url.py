@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from cli.client import Client
 from tests.system.conftest import RunningStack, running_stack
 from tests.system.media import FACE_AND_VOICE, shared
-from tests.workers.outbound.server import HOST, Seen, Server, answering, serving
+from tests.workers.outbound.server import HOST, Seen, Server, answering, serving, speaking
 from tests.workers.outbound.trap import Trap
 
 pytestmark = pytest.mark.system
@@ -57,15 +59,43 @@ def detour(trap: Trap) -> Iterator[Server]:
         yield server
 
 
+class Silence:
+    """A server that takes a request, says nothing, and notes how that ends."""
+
+    def __init__(self) -> None:
+        self.asked, self.ended = threading.Event(), threading.Event()
+        self.last: bytes | None = None
+
+    def keep(self, caller: socket.socket) -> None:
+        self.asked.set()
+        try:
+            self.last = caller.recv(1)  # empty: the other side hung up
+        finally:
+            self.ended.set()
+
+
+@pytest.fixture(scope="module")
+def silence() -> Iterator[tuple[Silence, Server]]:
+    it = Silence()
+    with speaking(it.keep) as server:
+        yield it, server
+
+
 @pytest.fixture(scope="module")
 def allowing(
-    tmp_path_factory: pytest.TempPathFactory, films: Server, recording: Server, detour: Server, trap: Trap
+    tmp_path_factory: pytest.TempPathFactory,
+    films: Server,
+    recording: Server,
+    detour: Server,
+    silence: tuple[Silence, Server],
+    trap: Trap,
 ) -> Iterator[RunningStack]:
     """May fetch from one address of this machine; the trap's port is allowed, its address is not."""
-    ports = ", ".join(str(it.port) for it in (films, recording, detour, trap))
+    ports = ", ".join(str(it.port) for it in (films, recording, detour, silence[1], trap))
     settings = {
         "DEEPDEFEND_SOURCE_URL__ALLOWED_NETWORKS": f'["{HOST}/32"]',
         "DEEPDEFEND_SOURCE_URL__ALLOWED_PORTS": f"[{ports}]",
+        "DEEPDEFEND_SOURCE_URL__IDLE_TIMEOUT": "PT10M",
     }
     with running_stack(tmp_path_factory.mktemp("allowing") / "data", **settings) as it:
         yield it
@@ -139,6 +169,17 @@ def test_a_redirect_that_leads_astray_fails_with_its_reason(
     assert (envelope["status"], envelope["error"]["code"]) == ("failed", "source_unsafe_url")
     assert len(detour.requests) == 1
     assert trap.count == 0
+
+
+def test_a_cancellation_hangs_up(allowing: RunningStack, silence: tuple[Silence, Server]) -> None:
+    """The test's server would wait half a minute, the fetch ten: neither gives up before the cancellation."""
+    it, server = silence
+    identity = submit(allowing, server.url).json()["id"]
+    assert it.asked.wait(30)
+    with Client(allowing.api_url, allowing.api_key) as client:
+        assert client.cancel(identity)["status"] == "canceled"
+    assert it.ended.wait(30)
+    assert it.last == b""
 
 
 def test_a_stack_that_allows_nothing_takes_no_private_address(stack: RunningStack, films: Server) -> None:
