@@ -28,6 +28,7 @@ from api.webhook_schemas import (
     EndpointWithSecret,
     NewEndpoint,
 )
+from core import audit
 from core.config import settings
 from core.db import read, transaction
 from core.idempotency import Answer, fingerprint, recall, settle
@@ -86,6 +87,18 @@ def _without_secret(answer: Answer) -> Answer:
     return answer.model_copy(update={"body": answer.body | hidden})
 
 
+def _log(session: Session, request: Request, caller: Caller, action: audit.Action, row_id: UUID) -> None:
+    """Tell the audit log, in the same transaction; not the address, which may carry a secret."""
+    audit.record(
+        session,
+        actor=caller.key_id,
+        owner=caller.owner,
+        action=action,
+        subject=row_id,
+        request_id=request.state.request_id,
+    )
+
+
 def _made(code: int, made: BaseModel, **headers: str) -> Answer:
     return Answer(status=code, headers=headers, body=made.model_dump(mode="json"))
 
@@ -111,6 +124,7 @@ async def create_webhook_endpoint(request: Request, caller: Keeper) -> Response:
         row, secret = endpoints.create(
             session, caller.owner, url=asked.url, events=asked.events, description=asked.description
         )
+        _log(session, request, caller, audit.Action.ENDPOINT_CREATED, row.id)
         shown = webhook_schemas.endpoint_with(row, secret)
         return _made(status.HTTP_201_CREATED, shown, Location=webhook_schemas.location(row))
 
@@ -146,7 +160,9 @@ async def change_webhook_endpoint(endpoint_id: UUID, request: Request, caller: K
     def act() -> Endpoint:
         with transaction() as session:
             changes = asked.model_dump(exclude_unset=True)
-            return webhook_schemas.endpoint(endpoints.change(session, caller.owner, endpoint_id, **changes))
+            row = endpoints.change(session, caller.owner, endpoint_id, **changes)
+            _log(session, request, caller, audit.Action.ENDPOINT_CHANGED, row.id)
+            return webhook_schemas.endpoint(row)
 
     return await run_in_threadpool(act)
 
@@ -154,10 +170,11 @@ async def change_webhook_endpoint(endpoint_id: UUID, request: Request, caller: K
 @router.delete(
     "/{endpoint_id}", status_code=status.HTTP_204_NO_CONTENT, responses=problems(401, 403, 404, 422)
 )
-def delete_webhook_endpoint(endpoint_id: UUID, caller: Keeper) -> None:
+def delete_webhook_endpoint(endpoint_id: UUID, request: Request, caller: Keeper) -> None:
     """Forget it, with its secret and its log. What is owed to it is dropped."""
     with transaction() as session:
         endpoints.remove(session, caller.owner, endpoint_id)
+        _log(session, request, caller, audit.Action.ENDPOINT_DELETED, endpoint_id)
 
 
 @router.post(
@@ -171,6 +188,7 @@ async def rotate_webhook_secret(endpoint_id: UUID, request: Request, caller: Kee
 
     def act(session: Session) -> Answer:
         row, secret = endpoints.rotate(session, caller.owner, endpoint_id)
+        _log(session, request, caller, audit.Action.SECRET_ROTATED, row.id)
         return _made(status.HTTP_200_OK, webhook_schemas.endpoint_with(row, secret))
 
     return await _once(request, caller, "rotate_webhook_secret", str(endpoint_id), act)

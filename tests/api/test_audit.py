@@ -95,3 +95,30 @@ def test_it_is_for_administrators(address: tuple[str, int], alice: Caller) -> No
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_nobody_can_write_it(http: httpx2.Client, method: str) -> None:
     assert http.request(method, URL).status_code == 405
+
+
+def test_what_is_done_to_endpoints_is_there_without_their_addresses(http: httpx2.Client) -> None:
+    made = http.post(
+        "/v1/webhook-endpoints",
+        json={"url": "https://example.org/hook?token=hidden", "events": ["analysis.completed"]},
+        headers={"Idempotency-Key": '"once"'},
+    )
+    assert made.status_code == 201, made.text
+    again = http.post(
+        "/v1/webhook-endpoints",
+        json={"url": "https://example.org/hook?token=hidden", "events": ["analysis.completed"]},
+        headers={"Idempotency-Key": '"once"'},
+    )
+    path = f"/v1/webhook-endpoints/{made.json()['id']}"
+    assert http.patch(path, json={"description": "hidden"}).status_code == 200
+    assert http.post(f"{path}/rotate-secret").status_code == 200
+    assert http.post(f"{path}/rotate-secret").status_code == 409
+    assert http.delete(path).status_code == 204
+    assert http.delete(path).status_code == 404
+    log = http.get(URL, params={"subject": made.json()["id"]})
+    assert [item["action"] for item in log.json()["items"]] == [
+        "webhook_endpoint.deleted", "webhook_endpoint.secret_rotated", "webhook_endpoint.changed",
+        "webhook_endpoint.created",
+    ]  # fmt: skip
+    assert again.json()["id"] == made.json()["id"], "a replay is not done again"
+    assert "hidden" not in log.text
