@@ -17,6 +17,8 @@ ERASURES: Final = "/v1/erasures"
 AUDIT: Final = "/v1/audit"
 #: A reason is a sentence and a file number, not a brief.
 MAX_REASON: Final = 1000
+#: With something to read in it, and without NUL, which PostgreSQL does not take.
+SENTENCE: Final = r"^[^\x00]*[^\s\x00][^\x00]*$"
 
 
 class NewHold(BaseModel):
@@ -24,7 +26,7 @@ class NewHold(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON, pattern=r"\S")] = Field(
+    reason: Annotated[str, Field(min_length=1, max_length=MAX_REASON, pattern=SENTENCE)] = Field(
         description="For the audit log; no answer of the API shows it elsewhere."
     )
 
