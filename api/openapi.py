@@ -140,6 +140,8 @@ def submission() -> dict[str, Any]:
 def _one_of(properties: dict[str, Any], sources: tuple[str, ...]) -> dict[str, Any]:
     """An object with exactly one of its sources: whole objects, since not every reader combines them."""
     return {
+        # Known to readers that look no deeper: this one is a file and not text.
+        **({"properties": {FILE: properties[FILE]}} if FILE in properties else {}),
         "oneOf": [
             {
                 "type": "object",
@@ -153,7 +155,7 @@ def _one_of(properties: dict[str, Any], sources: tuple[str, ...]) -> dict[str, A
                 },
             }
             for source in sources
-        ]
+        ],
     }
 
 

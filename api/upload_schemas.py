@@ -45,7 +45,6 @@ class UploadState(StrEnum):
     OPEN = "open"
     COMPLETED = "completed"
     USED = "used"
-    ABORTED = "aborted"
     EXPIRED = "expired"
 
 

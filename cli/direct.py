@@ -62,10 +62,10 @@ def submit(
     size, sha256 = _digest(path)
     wanted = {"size_bytes": size, "filename": sendable_name(path), "sha256": sha256}
     for number in count():
-        parcel = _begin(client, wanted, number)
-        if parcel["status"] not in {"open", "completed"} and number < MAX_BEGUN:
-            continue
         try:
+            parcel = _begin(client, wanted, number)
+            if parcel["status"] not in {"open", "completed"} and number < MAX_BEGUN:
+                continue
             if parcel["status"] != "completed":
                 _send(client, path, parcel, on_upload)
                 client.post(f"v1/uploads/{parcel['id']}/complete")

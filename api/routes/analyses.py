@@ -45,7 +45,7 @@ LOCATION = {"schema": {"type": "string"}, "description": "Path of the analysis."
                 idempotency.REPLAYED: REPLAYED,
             }
         },
-        **problems(400, 401, 403, 408, 409, 413, 415, 422),
+        **problems(400, 401, 403, 404, 408, 409, 413, 415, 422),
     },
     openapi_extra=submission(),
 )

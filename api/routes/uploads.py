@@ -11,6 +11,7 @@ from uuid import UUID
 
 import anyio.to_thread
 from fastapi import APIRouter, Request, Response, status
+from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse
 
 from api import idempotency, presigned
@@ -20,10 +21,10 @@ from api.form import strictly
 from api.openapi import REPLAYED, begun_upload, completion, problems
 from api.presigned import LOCATION, UPLOADS
 from api.upload_schemas import Completion, NewUpload, Upload
-from core import failpoints, uploads
+from core import failpoints, models, uploads
 from core.config import Limits, settings
 from core.db import read, transaction
-from core.errors import InvalidOption, NotFound, PayloadTooLarge
+from core.errors import Conflict, InvalidOption, NotFound, PayloadTooLarge
 from core.filenames import display_name
 from core.idempotency import Answer, fingerprint, recall, settle
 from core.keys import Caller
@@ -108,8 +109,20 @@ def _create(caller: Caller, wanted: uploads.Wanted, held: idempotency.Held | Non
 def _replayed(caller: Caller, held: idempotency.Held, payload: str) -> Answer:
     with read() as session:
         upload_id = UUID(recall(session, held.claim, payload=payload).body["id"])
-        row = uploads.find(session, caller.owner, upload_id)
+        try:
+            row = _present(session, caller, upload_id)
+        except NotFound as error:  # aborted, or erased with its analysis
+            why = "the upload of this Idempotency-Key is no more; a new one needs a new key"
+            raise Conflict(why, code="upload_aborted") from error
     return _answer(presigned.shown(row), {idempotency.REPLAYED: "true"})
+
+
+def _present(session: Session, caller: Caller, upload_id: UUID) -> models.Upload:
+    """The upload, unless it was aborted. Raises NotFound."""
+    row = uploads.find(session, caller.owner, upload_id)
+    if row.status == UploadStatus.ABORTED:
+        raise NotFound("this upload was aborted", code="upload_aborted")
+    return row
 
 
 def _answer(found: Upload, more: dict[str, str] | None = None) -> Answer:
@@ -127,9 +140,7 @@ async def get_upload(upload_id: UUID, caller: Writer, request: Request, response
 
     def look() -> Upload:
         with read() as session:
-            row = uploads.find(session, caller.owner, upload_id)
-        if row.status == UploadStatus.ABORTED:
-            raise NotFound("this upload was aborted", code="upload_aborted")
+            row = _present(session, caller, upload_id)
         return presigned.shown(row)
 
     return await _in_thread(request, look)

@@ -264,8 +264,12 @@ def test_the_same_key_gives_the_same_upload_as_it_is_now(http: httpx2.Client, st
     assert code(http.post(URL, json={"size_bytes": 2}, headers=headers)) == (422, "idempotency_mismatch")
     submission = http.post("/v1/analyses", json={"upload_id": third["id"]}, headers=headers)
     assert code(submission) == (422, "idempotency_mismatch")
-    assert len(rows(Upload)) == 1
-    assert len(store.names()) == 1
+    http.delete(third["links"]["self"])
+    assert code(http.post(URL, json=wish, headers=headers)) == (409, "upload_aborted")
+    with db.transaction() as session:
+        session.execute(text("DELETE FROM uploads"))
+    assert code(http.post(URL, json=wish, headers=headers)) == (409, "upload_aborted")
+    assert store.names() == set()
     kept = json.dumps([row.body for row in rows(IdempotencyKey)])
     assert "X-Amz" not in kept
     assert json.loads(kept) == [{"id": first.json()["id"]}]
