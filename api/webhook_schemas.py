@@ -42,7 +42,10 @@ Events = Annotated[
     ),
     AfterValidator(_each_once),
 ]
-Description = Annotated[str, Field(max_length=MAX_DESCRIPTION, description="For people.")]
+#: Without NUL, which PostgreSQL does not take.
+Description = Annotated[
+    str, Field(max_length=MAX_DESCRIPTION, pattern=r"^[^\x00]*$", description="For people; without NUL.")
+]
 
 
 class Asked(BaseModel):

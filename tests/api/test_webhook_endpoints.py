@@ -100,7 +100,8 @@ def test_the_secret_is_shown_once(http: httpx2.Client) -> None:
         ({"events": "analysis.failed"}, 422, "invalid_option"),
         ({"description": "x" * 201}, 422, "invalid_option"),
         ({"secret": "whsec_mine"}, 422, "invalid_option"),
-        ({"description": "a\0b"}, 400, "malformed_json"),
+        ({"description": "a\0b"}, 422, "invalid_option"),
+        ({"url": URL + "\0"}, 422, "unsafe_url"),
     ],
 )
 def test_what_is_wrong_is_refused(http: httpx2.Client, body: dict[str, Any], status: int, code: str) -> None:
@@ -162,7 +163,14 @@ def test_a_change_changes_what_it_names(http: httpx2.Client) -> None:
     assert http.patch(here, json={}).json() == found
     assert http.patch(here, json={"enabled": False}).json()["disabled_reason"] == "by_owner"
     assert http.patch(here, json={"enabled": True}).json()["enabled"] is True
-    for wrong in ({"url": None}, {"enabled": 1}, {"enabled": None}, {"events": None}, {"id": "x"}):
+    for wrong in (
+        {"url": None},
+        {"enabled": 1},
+        {"enabled": None},
+        {"events": None},
+        {"id": "x"},
+        {"description": "\0"},
+    ):
         refused(http.patch(here, json=wrong), 422, "invalid_option")
     refused(http.patch(here, json={"url": "http://[::1]/"}), 422, "unsafe_url")
     assert http.get(here).json()["url"] == URL
