@@ -8,28 +8,17 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from core.domain import Verdict
-from core.fusion.narrators.narration import MAX_CHARACTERS
+from core.fusion.narrators import shape, sides
+from core.fusion.narrators.claims import ADVERBS, FAKE, IS, REAL, agrees
 
 _SUBJECT = (
     r"\b(?:it|(?:this|the|whole|entire)\s+(?:\w+\s+)?"
     r"(?:video|clip|file|recording|footage|media|submission|content|verdict))"
 )
-_IS = (
-    r"(?:['\u2019]s|\s+(?:is|was|are|looks?|appears?|seems?|must|should|can|has|may|could|might|would)"
-    r"(?:n['\u2019]t)?)\b"
-)
-_ADVERBS = (
-    r"(?:\s+(?:\w+ly|almost|very|quite|most|not|never|a|an|the|to|be|been|as"
-    r"|considered|judged|rated|called))*"
-)
-_REAL = r"\s+(?:real|authentic|genuine|unaltered|unmanipulated|untouched|legitimate|original)\b"
-_FAKE = r"\s+(?:deep\s?-?fake[ds]?|fake[ds]?|manipulated|synthetic|forged|fabricated|ai[- ]generated)\b"
 _CLAIMS: Final = {
-    Verdict.REAL: re.compile(_SUBJECT + _IS + _ADVERBS + _REAL, re.IGNORECASE),
-    Verdict.DEEPFAKE: re.compile(_SUBJECT + _IS + _ADVERBS + _FAKE, re.IGNORECASE),
+    Verdict.REAL: re.compile(_SUBJECT + IS + ADVERBS + REAL, re.IGNORECASE),
+    Verdict.DEEPFAKE: re.compile(_SUBJECT + IS + ADVERBS + FAKE, re.IGNORECASE),
 }
-_NEGATED: Final = re.compile(r"\b(?:not|never|hardly)\b|n['\u2019]t\b", re.IGNORECASE)
-_UNABLE: Final = re.compile(r"\bcan\b", re.IGNORECASE)
 _SHOUTED: Final = re.compile(r"\b(?:DEEPFAKE|REAL|INCONCLUSIVE|FAKE|AUTHENTIC|GENUINE)\b")
 _SECONDS = r"(\d+(?:\.\d+)?)"
 _INTERVAL: Final = re.compile(
@@ -40,9 +29,6 @@ _INTERVAL: Final = re.compile(
 _NUMBER: Final = re.compile(r"(?<![\w.])[-+]?\d+(?:[.,]\d+)*")
 _PERCENT: Final = re.compile(r"\s*(?:%|per\s?cent\b)", re.IGNORECASE)
 _SPELLED: Final = re.compile(r"[a-z]+[\s-]+per\s?cent\b", re.IGNORECASE)
-_FOREIGN: Final = re.compile(
-    r"https?:|www\.|[a-z0-9-]+\.(?:com|net|org|io|dev)\b|[<>{}]|!\[|\]\(", re.IGNORECASE
-)
 #: A score written with fewer digits could stand for almost anything.
 _SCORE_DIGITS: Final = 2
 
@@ -59,21 +45,14 @@ def contradictions(text: str, figures: dict[str, Any]) -> list[str]:
 
     It errs to suspicion: a text that is right but uses a number of its own is rejected as well.
     """
+    uncited = _INTERVAL.sub(" ", text)
     return [
-        *_shape(text),
+        *shape.faults(text, figures),
         *_verdict(text, Verdict(figures["verdict"])),
         *_citations(text, figures),
-        *_numbers(_INTERVAL.sub(" ", text), figures),
+        *_numbers(uncited, figures),
+        *sides.faults(uncited, figures),
     ]
-
-
-def _shape(text: str) -> Iterator[str]:
-    if not text:
-        yield "empty"
-    if len(text) > MAX_CHARACTERS:
-        yield "too_long"
-    if _FOREIGN.search(text):
-        yield "markup_or_link"
 
 
 def _verdict(text: str, verdict: Verdict) -> Iterator[str]:
@@ -85,19 +64,8 @@ def _verdict(text: str, verdict: Verdict) -> Iterator[str]:
         yield "verdict: missing"
     for claim, pattern in _CLAIMS.items():
         for match in pattern.finditer(text):
-            if not _agrees(match.group(), claim, verdict):
+            if not agrees(match.group(), claim, verdict):
                 yield f"claim: {match.group()[:60]}"
-
-
-def _agrees(words: str, claim: Verdict, verdict: Verdict) -> bool:
-    """Whether words that call the file `claim`, or deny it, go with the verdict.
-
-    An abstention goes with neither; only "can not be called real" (or fake) is true of it.
-    """
-    negated = _NEGATED.search(words) is not None
-    if verdict is Verdict.INCONCLUSIVE:
-        return negated and _UNABLE.search(words) is not None
-    return (claim is verdict) != negated
 
 
 def _citations(text: str, figures: dict[str, Any]) -> Iterator[str]:

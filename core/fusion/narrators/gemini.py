@@ -134,7 +134,7 @@ def _ask(given: dict[str, Any], settings: NarratorSettings, api_key: str) -> str
         raise NarratorFailed(f"timeout: {settings.timeout.total_seconds():g} s") from error
     except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
         raise NarratorFailed(f"unreachable: {type(error).__name__}") from error
-    except ValueError as error:  # the SDK's word for a body that is not what the API promises
+    except (ValueError, RecursionError) as error:  # the SDK's, for a body that is not what the API promises
         raise NarratorFailed(f"invalid_response: {type(error).__name__}") from error
 
 
