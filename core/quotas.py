@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import TextClause, func, select, text
 from sqlalchemy.orm import Session
@@ -80,7 +80,7 @@ def _spend(
     session: Session, key_prefix: str, policy: Policy, quota: int, admission: AdmissionSettings
 ) -> Standing:
     rate = quota / admission.window.total_seconds()
-    bucket = {"key": key_prefix, "policy": policy.value, "quota": quota, "rate": rate}
+    bucket: dict[str, object] = {"key": key_prefix, "policy": policy.value, "quota": quota, "rate": rate}
     tokens = _tokens(session, SPEND, bucket)
     allowed = tokens is not None
     if tokens is None:
@@ -124,7 +124,7 @@ def take_place(session: Session, key_prefix: str) -> None:
 
 def refusal(standing: Standing) -> TooManyRequests:
     """The error of a standing that does not allow."""
-    violated = {"violated-policies": [standing.policy.value]}  # the draft's own member
+    violated: dict[str, Any] = {"violated-policies": [standing.policy.value]}  # the draft's own member
     if standing.policy is Policy.IN_FLIGHT:
         return TooManyRequests(
             f"{standing.quota} analyses of this API key have not ended yet",
