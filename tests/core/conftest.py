@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.orm import Session
 
-from core import analyses, db
+from core import db
 from core.keys import Caller
-from core.storage import storage
+from tests.core.eraser import empty_bucket
 from tests.core.factories import create_caller
 
 
@@ -26,7 +26,6 @@ def owner(clean_database: str, bucket: str) -> Caller:
     """The owner of everything, beside an empty database and a bucket without our objects."""
     assert clean_database
     assert bucket
-    for prefix in (analyses.FILES, analyses.FOLDERS):
-        storage().delete_prefix(prefix)
+    empty_bucket()
     with db.transaction() as session:
         return create_caller(session, "newsroom")

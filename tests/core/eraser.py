@@ -34,9 +34,15 @@ def put(key: str, content: bytes = b"x") -> str:
     return key
 
 
-def objects(prefix: str = "") -> list[str]:
-    """Names in the bucket."""
-    return sorted(storage().keys(prefix))
+def objects(*prefixes: str) -> list[str]:
+    """Names in the bucket; of files and folders of analyses, unless said otherwise."""
+    found = (storage().keys(prefix) for prefix in prefixes or (analyses.FILES, analyses.FOLDERS))
+    return sorted(key for keys in found for key in keys)
+
+
+def empty_bucket() -> None:
+    """No files and no folders of analyses; what other tests keep elsewhere stays."""
+    storage().delete_all(objects())
 
 
 def uploaded(content: bytes | None = None) -> analyses.StoredUpload:

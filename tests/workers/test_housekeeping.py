@@ -18,10 +18,11 @@ from core.domain import Stage
 from core.errors import StorageError
 from core.keys import Caller
 from core.models import Analysis, AuditEntry, Erasure
-from core.storage import S3Storage, storage
+from core.storage import S3Storage
 from tests.conftest import point_settings
 from tests.core.eraser import (
     away,
+    empty_bucket,
     ended,
     extracted,
     file_of,
@@ -47,7 +48,7 @@ def caller(clean_database: str, bucket: str) -> Caller:
     """The owner of everything, beside an empty database and an empty bucket."""
     assert clean_database
     assert bucket
-    storage().delete_prefix("")
+    empty_bucket()
     with db.transaction() as session:
         return create_caller(session, "newsroom")
 

@@ -62,11 +62,11 @@ def logged() -> list[dict[str, Any]]:
 def test_orphans_go_and_all_that_is_named_stays(caller: Caller) -> None:
     identity = submitted(caller)
     extracted(identity)
-    wanted = {*objects(), bucket.MARKER, put("backup/elsewhere")}
+    wanted = {*objects(""), bucket.MARKER, put("backup/elsewhere")}
     put("media/nobodys", b"12345")
     put(f"{analyses.FOLDERS}{uuid4()}/work-1-x/crops-0.npy", b"1234567")
     assert whole_pass(orphans.OrphanSweep()) == 1
-    assert set(objects()) == wanted
+    assert set(objects("")) == wanted
     (detail,) = logged()
     assert (detail["objects"], detail["bytes"]) == (2, 12)
     whole_pass(orphans.OrphanSweep())
@@ -77,7 +77,7 @@ def test_what_is_young_may_be_on_its_way_into_a_row(caller: Caller) -> None:
     assert caller
     put("media/just-uploaded")
     whole_pass(orphans.OrphanSweep())
-    assert "media/just-uploaded" in objects()
+    assert "media/just-uploaded" in objects("")
     age = datetime.now(UTC) - orphans.cutoff()
     assert age == pytest.approx(settings().retention.orphans, abs=timedelta(seconds=1))
 
@@ -89,16 +89,16 @@ def test_it_goes_on_where_it_stood_and_begins_anew_at_the_end(
     monkeypatch.setattr(orphans, "BATCH", 3)
     identity = submitted(caller)
     picture(identity)
-    kept = set(objects()) | {bucket.MARKER}
+    kept = set(objects("")) | {bucket.MARKER}
     for n in range(7):
         put(f"media/nobodys-{n}")
         put(f"{analyses.folder(uuid4())}x")
     sweep = orphans.OrphanSweep()
     assert whole_pass(sweep) == 6  # 16 objects, and a last look that finds fewer than three
-    assert set(objects()) == kept
+    assert set(objects("")) == kept
     put("media/later")
     assert whole_pass(sweep) == 2
-    assert set(objects()) == kept
+    assert set(objects("")) == kept
 
 
 @pytest.mark.usefixtures("aged")
@@ -109,7 +109,7 @@ def test_killed_in_the_middle_the_next_begins_again(caller: Caller, monkeypatch:
         put(f"media/nobodys-{n}")
     assert orphans.OrphanSweep()(NEVER)
     assert whole_pass(orphans.OrphanSweep()) >= 1
-    assert objects() == [bucket.MARKER]
+    assert objects("") == [bucket.MARKER]
 
 
 @pytest.mark.usefixtures("aged")
@@ -120,7 +120,7 @@ def test_a_database_that_knows_nothing_of_the_bucket_deletes_nothing(caller: Cal
         session.execute(text("TRUNCATE audit_entries, analyses, media CASCADE"))
     assert whole_pass(orphans.OrphanSweep()) == 1
     orphans.drop_loose_parts(NEVER)
-    assert set(objects()) == {file, bucket.MARKER}
+    assert set(objects("")) == {file, bucket.MARKER}
 
 
 @pytest.mark.usefixtures("aged")
@@ -131,7 +131,7 @@ def test_an_outage_is_an_outage_and_it_goes_on_afterwards(caller: Caller) -> Non
     with away(), pytest.raises(StorageError):
         sweep(NEVER)
     whole_pass(sweep)
-    assert objects() == [bucket.MARKER]
+    assert objects("") == [bucket.MARKER]
 
 
 def test_asked_to_stop_it_looks_at_nothing(caller: Caller) -> None:
@@ -140,7 +140,7 @@ def test_asked_to_stop_it_looks_at_nothing(caller: Caller) -> None:
     stopped.set()
     assert not orphans.OrphanSweep()(stopped)
     assert not orphans.drop_loose_parts(stopped)
-    assert objects() == [], "the bucket has not even been claimed"
+    assert objects("") == [], "the bucket has not even been claimed"
 
 
 def begun(key: str) -> str:
