@@ -114,7 +114,7 @@ class Monkey(threading.Thread):
     def _busy(self, workers: Sequence[str]) -> str:
         """A worker with a step in hand; after some waiting any of them."""
         chosen, deadline = self._draw.choice(workers), time.monotonic() + LOOKING
-        stages = {"extraction": "extract", "fusion-webhooks": "fuse"}
+        stages = {"extraction": "extract", "fusion": "fuse"}
         with suppress(psycopg2.Error):
             while time.monotonic() < deadline:
                 query = "SELECT 1 FROM steps WHERE status = 'running' AND stage = %s"

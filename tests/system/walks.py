@@ -2,92 +2,138 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import psycopg2
-import psycopg2.extras
-
+from chaos.clips import box
+from chaos.http import Caller
 from chaos.receiver import Receiver
-from cli.client import Client
-from cli.stack.environment import of_data_dir
+from chaos.senders import ANALYSES, Site
+from chaos.stack import Row, Stack
+from core.domain import TERMINAL
 from core.failpoints import STATUS, Point
 from tests.cli.stack.patience import eventually
-from tests.system.conftest import RunningStack
 
-PATIENCE = 90.0  # seconds until something that must happen counts as not happening
+PATIENCE = 150.0  # seconds until something that must happen counts as not happening
 #: Of a fail point's line: see `core.failpoints`.
-DIED = re.compile(r'^\{"event": "died at a fail point".*\}$', re.MULTILINE)
+DIED: Final = re.compile(r'^\{"event": "died at a fail point".*\}$', re.MULTILINE)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Scene:
     """What the walks share."""
 
-    stack: RunningStack
-    client: Client
+    stack: Stack
+    caller: Caller
     receiver: Receiver
+    site: Site
     clip: Path
-    folder: Path
-    trap: Path
+    ended: list[str] = field(default_factory=list)  #: every analysis that was walked and kept
+    deleted: list[str] = field(default_factory=list)
 
     def arm(self, point: Point) -> None:
         """The next process at this point dies."""
-        assert not self.trap.exists()
-        fresh = self.trap.with_suffix(".new")
+        assert not self.stack.trap.exists()
+        fresh = self.stack.trap.with_suffix(".new")
         fresh.write_text(point.value)
-        fresh.replace(self.trap)
+        fresh.replace(self.stack.trap)
 
     def sprung(self) -> None:
         """Wait until it has died."""
-        eventually(lambda: not self.trap.exists(), PATIENCE)
+        eventually(lambda: not self.stack.trap.exists(), PATIENCE)
 
-    def own_clip(self, name: str) -> Path:
+    def content(self, name: str) -> bytes:
         """The clip with an empty box behind it that makes its bytes its own."""
-        path = self.folder / f"{name}.mp4"
-        label = name.encode()
-        path.write_bytes(self.clip.read_bytes() + struct.pack(">I4s", 8 + len(label), b"free") + label)
-        return path
+        return self.clip.read_bytes() + box(name)
 
-    def log(self, service: str) -> str:
-        """What a process of the stack has written."""
-        return (self.stack.folder.logs / f"{service}.log").read_text(errors="replace")
+    def send(self, name: str, **more: str) -> str:
+        """Submit as a client that tries again does: gives the analysis' id."""
+        form = {"metadata": json.dumps({"walk": name}), **more}
+        files = {"file": (f"{name}.mp4", self.content(name))}
+        keyed = {"Idempotency-Key": f'"{name}"'}
+        answer = self.caller.ask(
+            "submit", lambda http: http.post(ANALYSES, data=form, files=files, headers=keyed)
+        )
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
 
-    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
-        """What Postgres itself holds."""
-        connection = psycopg2.connect(of_data_dir(self.stack.data_dir)["DEEPDEFEND_DATABASE_URL"])
-        try:
-            with connection, connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
-                cursor.execute(query, values)
-                return [dict(row) for row in cursor.fetchall()]
-        finally:
-            connection.close()
+    def look(self, identity: str) -> dict[str, Any]:
+        """The analysis once it has ended."""
+        found: list[dict[str, Any]] = []
 
-    def accepted(self) -> int:
-        """Analyses that there are."""
-        (row,) = self.rows("SELECT count(*) AS n FROM analyses")
-        return int(row["n"])
+        def ended() -> bool:
+            found[:] = [self.caller.ask("look", lambda http: http.get(f"{ANALYSES}/{identity}")).json()]
+            return found[0]["status"] in TERMINAL
+
+        eventually(ended, PATIENCE)
+        return found[0]
+
+    def of_walk(self, name: str) -> list[Row]:
+        """Analyses that were submitted under that name."""
+        return self.stack.rows("SELECT id, status FROM analyses WHERE metadata->>'walk' = %s", name)
 
 
 Act = Callable[[Scene, Point], str]
 
 
 def submit(scene: Scene, point: Point) -> str:
-    """Arm, then send a file as a client that tries again does; gives the analysis' id."""
+    """Arm, then send a file."""
     scene.arm(point)
-    return str(scene.client.submit(scene.own_clip(point.value))["id"])
+    return scene.send(point)
 
 
 def submit_after_a_death(scene: Scene, point: Point) -> str:
-    """As `submit`, but first a worker dies with the step in hand, so that there is something to requeue."""
-    identity = submit(scene, Point.WORKER_CLAIMED)
+    """First a worker dies with the step in hand, so that there is something to requeue."""
+    scene.arm(Point.WORKER_CLAIMED)
+    identity = scene.send(point)
     scene.sprung()
     scene.arm(point)
+    return identity
+
+
+def submit_in_parts(scene: Scene, point: Point) -> str:
+    """Arm, then send the file straight to the storage and submit it by its id."""
+    content, ask = scene.content(point), scene.caller.ask
+    keyed = {"Idempotency-Key": f'"upload-{point}"'}
+    asked = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    scene.arm(point)
+    begun = ask("begin", lambda http: http.post("/v1/uploads", json=asked, headers=keyed)).json()
+    (part,) = begun["parts"]
+    assert ask("put", lambda http: http.put(part["url"], content=content)).is_success
+    completed = ask("complete", lambda http: http.post(begun["links"]["complete"])).json()
+    assert completed["status"] == "completed"
+    named = {"upload_id": begun["id"], "metadata": {"walk": point}}
+    answer = ask(
+        "submit", lambda http: http.post(ANALYSES, json=named, headers={"Idempotency-Key": f'"{point}"'})
+    )
+    return str(answer.json()["id"])
+
+
+def submit_by_url(scene: Scene, point: Point) -> str:
+    """Arm, then name the file's address."""
+    scene.arm(point)
+    named = {"source_url": scene.site.url(0), "metadata": {"walk": point}}
+    return str(scene.caller.ask("submit", lambda http: http.post(ANALYSES, json=named)).json()["id"])
+
+
+def submit_to_keep_nothing(scene: Scene, point: Point) -> str:
+    """Arm, then send a file that is to be gone when its analysis has ended."""
+    scene.arm(point)
+    return scene.send(point, retention_hours="0")
+
+
+def erase(scene: Scene, point: Point) -> str:
+    """Analyse something, arm, then delete it as a client that tries again does."""
+    identity = scene.send(f"erase-at-{point}")
+    assert scene.look(identity)["status"] == "completed"
+    scene.arm(point)
+    answer = scene.caller.ask("delete", lambda http: http.delete(f"{ANALYSES}/{identity}"))
+    assert answer.status_code in {200, 202}, answer.text
     return identity
 
 
@@ -101,21 +147,22 @@ class Walk:
     act: Act = submit
 
     def run(self, scene: Scene) -> str:
-        """Do it, and see the process die there and nowhere else; gives the analysis' id."""
-        deaths = self._restarts(scene)
+        """Do it, and see the process die there, once; gives the analysis' id."""
+        deaths, died = self._restarts(scene), len(self._pids(scene))
         identity = self.act(scene, self.point)
         scene.sprung()
-        eventually(lambda: self._pids(scene), PATIENCE)
-        (pid,) = self._pids(scene)
+        eventually(lambda: len(self._pids(scene)) > died, PATIENCE)
+        (pid,) = self._pids(scene)[died:]
         if self.in_pool:
             told = f"pid:{pid} exited with 'exitcode {STATUS}'"
-            eventually(lambda: told in scene.log(self.dies), PATIENCE)
+            eventually(lambda: told in scene.stack.logs(self.dies), PATIENCE)
         else:
             eventually(lambda: self._restarts(scene) == deaths + 1, PATIENCE)
         return identity
 
     def _pids(self, scene: Scene) -> list[int]:
-        lines = [json.loads(line) for line in DIED.findall(scene.log(self.dies))]
+        """Who died at the point in this service, in order."""
+        lines = [json.loads(line) for line in DIED.findall(scene.stack.logs(self.dies))]
         return [line["pid"] for line in lines if line["point"] == self.point]
 
     def _restarts(self, scene: Scene) -> int:
