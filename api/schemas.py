@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from core.domain import (
     AnalysisStatus,
@@ -244,7 +245,16 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("it lies outside the years 1 to 9999") from error
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+def _written_out(moment: Any) -> Any:
+    """A bare number would be taken for seconds since 1970, or for milliseconds. Raises ValueError."""
+    if isinstance(moment, str) and not RFC_3339.match(moment):
+        raise ValueError("it is not a date and time like 2026-01-31T12:00:00Z")
+    return moment
+
+
+#: How a moment begins; the rest is checked by who reads it.
+RFC_3339 = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]")
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 
 
 class AnalysisQuery(Strict):
