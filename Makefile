@@ -2,9 +2,9 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 PYTEST ?= $(BIN)/pytest
-SOURCES := api bench cli core migrations tests workers
+SOURCES := api bench chaos cli core fuzz migrations tests workers
 
-.PHONY: help setup demo up test check lint types imports check-docker pytest coverage format bench lock clean
+.PHONY: help setup demo up test check lint types imports check-docker pytest coverage format bench chaos fuzz lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,12 @@ format: setup ## write the style into the files
 
 bench: setup ## the benchmarks against the naive baseline
 	$(BIN)/python -m bench
+
+fuzz: setup ## damaged media through the real extraction; FILES=2000 SEED=n KEEP=folder
+	$(BIN)/python -m fuzz --files $(or $(FILES),2000) $(if $(SEED),--seed $(SEED)) $(if $(KEEP),--keep $(KEEP))
+
+chaos: setup ## break everything at random under load; JOBS=500 SECONDS=600 SEED=n CHAOS_ARGS="--json file"
+	$(BIN)/python -m chaos --jobs $(or $(JOBS),500) --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED)) $(CHAOS_ARGS)
 
 lock: setup ## write requirements.lock from what .venv holds
 	scripts/lock

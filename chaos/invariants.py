@@ -127,8 +127,8 @@ def interval_counts(case: Case) -> Finding:
     """As many intervals as clip and options make; none or all of them where there is no report."""
     counted = case.stack.rows(
         "SELECT a.id, a.status, a.metadata, a.report->>'total_intervals_analyzed' AS told,"
-        " count(i.index) AS n, coalesce(max(i.index) + 1, 0) AS last FROM analyses a LEFT JOIN intervals i ON i.analysis_id = a.id"
-        " GROUP BY a.id"
+        " count(i.index) AS n, coalesce(max(i.index) + 1, 0) AS last"
+        " FROM analyses a LEFT JOIN intervals i ON i.analysis_id = a.id GROUP BY a.id"
     )
     broken = []
     for row in counted:
