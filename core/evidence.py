@@ -138,6 +138,10 @@ class Manifest(Frozen):
         reasons = [face.reason for frame in frames for face in frame.faces if face.reason is not None]
         return max(sorted(set(reasons)), key=reasons.count) if reasons else Reason.NO_FACE
 
+    def unheard(self) -> Reason:
+        """Why there is no sound to score: none in the file, or none of it could be decoded."""
+        return Reason.NO_AUDIO_STREAM if self.facts.audio is None else Reason.DECODE_ERROR
+
     def _frameless(self, video: VideoFacts) -> Reason:
         if self.facts.cut_short:
             return Reason.CUT_SHORT

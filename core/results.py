@@ -67,7 +67,7 @@ def _write_timeline(session: Session, analysis_id: UUID, manifest: Manifest) -> 
             video_reason=(
                 Reason.NOT_ANALYZED if span.index in owed_to_video else manifest.unseen(frames[span.index])
             ).value,
-            audio_reason=(Reason.NOT_ANALYZED if manifest.sound_file else Reason.NO_AUDIO_STREAM).value,
+            audio_reason=(Reason.NOT_ANALYZED if manifest.sound_file else manifest.unheard()).value,
             frames=[frame.model_dump(mode="json") for frame in frames[span.index]],
         )
         for span in manifest.spans

@@ -13,7 +13,7 @@ from core import analyses, db, results, steps
 from core.config import settings
 from core.domain import Reason, Region, Stage, StepStatus
 from core.errors import Fenced
-from core.evidence import AudioFinding, FaceScore, Frame, RegionEffect, VideoFinding
+from core.evidence import AudioFacts, AudioFinding, FaceScore, Frame, RegionEffect, VideoFinding
 from core.models import Analysis, Interval, Track
 from core.report import Report
 from tests.core.factories import (
@@ -65,6 +65,15 @@ def test_what_is_absent_has_its_reason_at_once(
     extract(session, analysis, build_manifest(**manifest))
     found = {(row.video_reason, row.audio_reason) for row in rows(session, analysis)}
     assert found == {(video.value, audio.value)}
+
+
+def test_sound_that_could_not_be_decoded_is_not_said_to_be_missing(session: Session) -> None:
+    manifest = build_manifest(sound=False)
+    broken = AudioFacts(codec="vorbis", sample_rate=0, channels=0, decode_errors=9)
+    facts = manifest.facts.model_copy(update={"audio": broken})
+    analysis = create_analysis(session)
+    extract(session, analysis, manifest.model_copy(update={"facts": facts}))
+    assert {row.audio_reason for row in rows(session, analysis)} == {Reason.DECODE_ERROR.value}
 
 
 def test_the_commonest_reason_of_unscorable_faces_is_the_intervals(session: Session) -> None:

@@ -25,6 +25,11 @@ CODES: Final = frozenset({
     "unsupported_format", "undecodable_media", "no_streams", "too_many_pixels", "too_long",
     "too_many_frames", "too_many_streams", "decoder_out_of_memory",
 })  # fmt: skip
+#: What else an extraction may fail with: what its parent saw.
+PARENT_CODES: Final = frozenset({
+    "empty_file", "decoder_crashed", "decoder_timeout", "decoder_out_of_memory", "decoder_overran",
+    "sandbox_required",
+})  # fmt: skip
 #: What the sandbox runs, with the order behind it.
 PROGRAM: Final = ("-s", "-P", "-m", "workers.media.child")
 #: Exit status with which the child says that its last line is a failure in JSON.

@@ -153,9 +153,9 @@ def level() -> str:
     return found
 
 
-def probe() -> Probe:
-    """The level, and what it keeps out, by trying to get out; takes a second."""
-    found, why = _try_bubblewrap()
+def probe(at: str | None = None) -> Probe:
+    """The level (or this one), and what it keeps out, by trying to get out; takes a second."""
+    found, why = (at, "") if at else _try_bubblewrap()
     with tempfile.TemporaryDirectory(prefix="deepdefend-probe-") as folder:
         outside, work = Path(folder, "outside"), Path(folder, "work")
         outside.touch()

@@ -116,7 +116,9 @@ def _check_facts(manifest: Manifest) -> None:
         _require(video.rotation in _ROTATIONS and (video.fps is None or video.fps > 0), "picture facts")
     if audio is not None:
         words.append(audio.codec)
-        _require(audio.channels > 0 and audio.sample_rate > 0, "sound facts")
+        # A stream too damaged to be heard may not even say how many channels it has.
+        least = 1 if manifest.sound_file else 0
+        _require(audio.channels >= least and audio.sample_rate >= least, "sound facts")
     _require(all(_WORD.fullmatch(word) for word in words), "a name that is no word")
 
 

@@ -350,3 +350,21 @@ def test_what_the_child_says_is_shortened_and_printable() -> None:
     assert error.detail.isprintable()
     assert len(error.detail) <= 300
     assert _failure(ending()) is None
+
+
+def test_sound_that_does_not_even_say_its_channels_leaves_the_picture(
+    tmp_path: Path, clip: Clip, extracted: Extracted
+) -> None:
+    picture = ["-i", SAMPLE, "-t", "2", "-vf", "scale=320:180", "-c:v", "libvpx", "-deadline", "realtime"]
+    content = clip("headless.webm", *picture, "-c:a", "libvorbis").read_bytes()
+    header = content.index(b"\x63\xa2", content.index(b"A_VORBIS"))  # of the sound's decoder
+    source = tmp_path / "headless"
+    source.write_bytes(content[:header] + b"\x63\xa3" + content[header + 2 :])
+
+    manifest, _ = extracted(source)
+
+    assert manifest.facts.audio is not None
+    assert (manifest.facts.audio.channels, manifest.sound_file) == (0, None)
+    assert manifest.facts.audio.decode_errors > 0
+    assert manifest.facts.video is not None
+    assert all(frame.faces for frame in manifest.frames)

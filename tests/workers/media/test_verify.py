@@ -85,6 +85,7 @@ LIES = {
     "a rotation of its own": set_at("facts.video.rotation", 45),
     "a picture without size": set_at("facts.video.width", 0),
     "sound without channels": set_at("facts.audio.channels", 0),
+    "sound below nothing": set_at("facts.audio.sample_rate", -1),
     "a sound shard too short": set_at("sound_shards.0.last_interval", 2),
     "a sound shard out of the timeline": set_at("sound_shards.0.end", 100.0),
     "no sound shard": set_at("sound_shards", []),
