@@ -12,7 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CODE = ("api", "cli", "core", "deploy", "migrations", "workers")
-SOURCES = sorted(path for room in (*CODE, "bench", "chaos", ".ci") for path in (ROOT / room).rglob("*.py"))
+ROOMS = (*CODE, "bench", "chaos", "fuzz", ".ci")
+SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FILE_LINES, FUNCTION_LINES = 400, 60
 VAGUE = {"utils", "util", "helpers", "helper", "manager", "managers", "common", "misc"}

@@ -1,0 +1,1 @@
+"""Damaged media through the real extraction: what must hold for every file, however broken."""
