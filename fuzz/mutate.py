@@ -77,7 +77,7 @@ def truncate(data: bytearray, chances: Chances) -> bytearray:
 
 def behead(data: bytearray, chances: Chances) -> bytearray:
     """Cut the beginning off."""
-    return data[chances.random.randrange(1, min(len(data), 4096)) :]
+    return data[chances.random.randint(1, min(len(data), 4096)) :]
 
 
 def zero_range(data: bytearray, chances: Chances) -> bytearray:

@@ -121,7 +121,7 @@ def _uncaught(ended: list[Outcome]) -> list[str]:
     for outcome in ended:
         if outcome.status not in {0, 3} and "MemoryError" not in outcome.output:
             lines = _TRACEBACK.findall(outcome.output)
-            return [f"{lines[-1] if lines else outcome.output!r}"[-300:]]
+            return [(lines[-1] if lines else outcome.output)[-300:]]
     return []
 
 
