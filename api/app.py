@@ -12,7 +12,7 @@ from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from anyio import CapacityLimiter
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -105,12 +105,13 @@ def _allowed(request: Request) -> str:
 
 
 @asynccontextmanager
-async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Check the settings, join uvicorn's log to ours, and give connections back at the end."""
     logging.configure(settings(), "api")
     for name in ("uvicorn", "uvicorn.error"):
         logger = standard_logging.getLogger(name)
         logger.handlers, logger.propagate = [], True
+    await to_thread.run_sync(app.openapi)  # two seconds of work that no first caller should wait for
     yield
     db.engine().dispose()
 

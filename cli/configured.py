@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from cli.stack import StackError
 from cli.stack.folder import default_folder
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 DataDir = Annotated[
     Path | None,
@@ -20,7 +23,10 @@ DataDir = Annotated[
 
 
 def configure(data_dir: Path | None) -> None:
-    """Set the variables of a stack on this machine, unless the settings are complete without."""
+    """Set the variables of a stack on this machine when settings are missing.
+
+    Settings that are there but refused end the command: it must not act on another service instead.
+    """
     from pydantic import ValidationError  # noqa: PLC0415 - `--help` needs none of it
 
     from cli.stack import environment  # noqa: PLC0415
@@ -30,12 +36,23 @@ def configure(data_dir: Path | None) -> None:
         if data_dir is None:
             Settings()  # pyright: ignore[reportCallIssue]
             return
-    except ValidationError:
+    except ValidationError as error:
+        if any(wrong["type"] != "missing" for wrong in error.errors()):
+            fail(refused(error))
         data_dir = default_folder()
     try:
         os.environ.update(environment.of_data_dir(data_dir))
     except StackError as error:
         fail(str(error))
+
+
+def refused(error: ValidationError) -> str:
+    """Settings that are not usable in one line, the first of them named."""
+    wrong = error.errors()[0]
+    if not wrong["loc"]:  # it lies in several together, which the message names
+        return f"the settings are not usable: {wrong['msg']}"
+    name = "DEEPDEFEND_" + "__".join(map(str, wrong["loc"])).upper()
+    return f"the setting {name} is not usable: {wrong['msg']}"
 
 
 def fail(why: str) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import ValidationError
 
+from cli.configured import refused
 from cli.stack import StackError
 from cli.stack.folder import default_folder
 
@@ -49,9 +50,7 @@ def up(
         _say(f"deepdefend: {error}")
         raise typer.Exit(1) from None
     except ValidationError as error:
-        wrong = error.errors()[0]
-        name = "DEEPDEFEND_" + "__".join(map(str, wrong["loc"])).upper()
-        _say(f"deepdefend: the setting {name} is not usable: {wrong['msg']}")
+        _say(f"deepdefend: {refused(error)}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:  # while weights were being pulled; nothing runs yet
         raise typer.Exit(130) from None

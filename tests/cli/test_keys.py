@@ -133,3 +133,30 @@ def test_the_settings_of_a_data_directory_lead_to_its_servers(tmp_path: Path) ->
     )
     assert found["DEEPDEFEND_S3__ENDPOINT_URL"] == "http://127.0.0.1:23456"
     assert len(found["DEEPDEFEND_SECRET_KEY"]) >= 32
+
+
+def test_settings_that_are_refused_do_not_lead_to_another_service(
+    monkeypatch: pytest.MonkeyPatch, clean_database: str
+) -> None:
+    """The stack of this machine is for who has set nothing, not for who has set something wrong."""
+    assert clean_database
+    monkeypatch.setenv("DEEPDEFEND_LIMITS__MAX_STREAMS", "none")
+    settings.cache_clear()
+    refused = run("list")
+    settings.cache_clear()
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("deepdefend: the setting DEEPDEFEND_LIMITS__MAX_STREAMS is not usable: ")
+
+
+def test_settings_that_production_refuses_are_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, clean_database: str
+) -> None:
+    assert clean_database
+    monkeypatch.setenv("DEEPDEFEND_ENVIRONMENT", "production")
+    monkeypatch.setenv("DEEPDEFEND_ALLOW_TEST_DETECTORS", "true")
+    settings.cache_clear()
+    refused = run("list")
+    settings.cache_clear()
+    assert refused.exit_code == 1
+    assert refused.stderr.startswith("deepdefend: the settings are not usable: ")
+    assert "ALLOW_TEST_DETECTORS" in refused.stderr

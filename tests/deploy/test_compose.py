@@ -170,13 +170,18 @@ def test_the_database_the_broker_and_the_storage_have_no_way_out() -> None:
         "postgres",
         "valkey",
         "s3",
-        "worker-extraction",
         "worker-video",
         "worker-audio",
         "dispatcher",
     ):
         assert SERVICES[name]["networks"] == ["inner"]
         assert "ports" not in SERVICES[name]
+
+
+def test_who_calls_strangers_has_a_way_out() -> None:
+    """`source_url`, the hub's narrator and webhooks; without one all of them fail, and say so late."""
+    for name in ("worker-extraction", "worker-fusion", "worker-webhooks"):
+        assert SERVICES[name]["networks"] == ["inner", "edge"]
 
 
 def test_pages_listen_on_the_loopback_unless_told_otherwise() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,11 +22,11 @@ from tests.deploy import compose
 
 SECRETS = {
     "POSTGRES_PASSWORD": "p" * 32,
-    "VALKEY_PASSWORD": "v" * 32,
-    "S3_ACCESS_KEY_ID": "k" * 20,
-    "S3_SECRET_ACCESS_KEY": "s" * 32,
+    "VALKEY_PASSWORD": secrets.token_hex(16),
+    "S3_ACCESS_KEY_ID": secrets.token_hex(10),
+    "S3_SECRET_ACCESS_KEY": secrets.token_hex(16),
     "FLOWER_BASIC_AUTH": "flower:password",
-    "DEEPDEFEND_SECRET_KEY": "d" * 32,
+    "DEEPDEFEND_SECRET_KEY": secrets.token_hex(32),
 }
 SERVICES = compose.interpolated(compose.load(), SECRETS)["services"]
 Start = Callable[[list[str], dict[str, str]], subprocess.Popen[bytes]]
