@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST ?= $(BIN)/pytest
 SOURCES := api bench chaos cli core fuzz migrations tests workers
 
-.PHONY: help setup demo up test check lint types imports check-docker pytest coverage format bench chaos fuzz lock clean
+.PHONY: help setup demo up test check lint types imports check-docker pytest coverage format bench chaos fuzz lock sbom audit clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,12 @@ chaos: setup ## break everything at random under load; JOBS=500 SECONDS=600 SEED
 
 lock: setup ## write requirements.lock from what .venv holds
 	scripts/lock
+
+sbom: setup ## write sbom.cdx.json, a bill of materials of requirements.lock
+	scripts/sbom
+
+audit: setup ## ask the public databases for known holes in requirements.lock (needs the network)
+	$(BIN)/pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 clean: ## remove .venv, caches and the demo's data
 	rm -rf .venv .deepdefend .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -185,9 +188,19 @@ def test_the_lock_names_versions_only() -> None:
     assert any(pin.startswith("torch==") for pin in pins)
 
 
+def test_the_bill_of_materials_names_every_pin(tmp_path: Path) -> None:
+    bill = tmp_path / "sbom.cdx.json"
+    environment = {**os.environ, "VENV": str(Path(sys.executable).parents[1])}
+    subprocess.run([ROOT / "scripts" / "sbom", bill], check=True, env=environment, capture_output=True)
+    components = json.loads(bill.read_text())["components"]
+    pins = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line]
+    assert sorted(f"{part['name']}=={part['version']}" for part in components) == sorted(pins)
+    assert all(part["purl"].startswith("pkg:pypi/") for part in components)
+
+
 def test_every_target_of_make_is_listed_by_help() -> None:
     shown = subprocess.run(
         ["make", "-C", str(ROOT), "help"], capture_output=True, text=True, check=True
     ).stdout
-    verbs = "setup demo up test lint types imports format bench lock clean help"
+    verbs = "setup demo up test lint types imports format bench chaos fuzz lock sbom audit clean help"
     assert all(f"make {verb} " in shown for verb in verbs.split())
