@@ -37,6 +37,6 @@ def parse_retry_after(value: str | None, now: datetime) -> timedelta | None:
         return timedelta(seconds=int(text)) if len(text) <= MAX_DIGITS else LONGEST_WAIT
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # a zone or a year of 20 digits overflows what C can hold
         return None
     return max(moment.replace(tzinfo=moment.tzinfo or UTC) - now, timedelta(0))

@@ -53,6 +53,11 @@ def test_a_receiver_can_ask_for_more_time_but_neither_for_less_nor_for_ever() ->
         ("٣", None),
         ("soon", None),
         ("Mon, 99 Nov 2026 12:00:00 GMT", None),
+        ("Mon, 23 Nov 2026 12:00:00 +99999999999999999999", None),
+        ("Mon, 23 Nov 20260000000000000000000 12:00:00 GMT", None),
+        ("Fri, 01 Jan 99999999999 00:00:00 GMT", None),  # more than a C integer holds
+        ("Fri, 99999999999999999999 Dec 2026 00:00:00 GMT", None),
+        ("Fri, 31 Dec 2026 00:00:00 +99999999999999999999", None),
         ("", None),
         (None, None),
     ],
