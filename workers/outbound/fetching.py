@@ -6,6 +6,7 @@ import hashlib
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from email.message import Message
 from pathlib import Path
@@ -150,7 +151,8 @@ def _filename(disposition: str | None, target: Target) -> str | None:
     if disposition:
         message = Message()
         message["Content-Disposition"] = _utf8(disposition)[:LONGEST_NAME]
-        named = message.get_filename()
+        with suppress(ValueError, TypeError):  # parts numbered oddly, or a codec that is no charset
+            named = message.get_filename()
     return display_name(named or "") or display_name(unquote(urlsplit(target.url).path))
 
 

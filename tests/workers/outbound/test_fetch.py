@@ -290,6 +290,10 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
         ('inline; filename="Zo\xeb.mp4"', "https://a.b/", "Zoë.mp4"),
         ("attachment; filename*=nonsense''x.mp4", "https://a.b/one.mp4", "x.mp4"),
         ('attachment; filename=".."', "https://a.b/one.mp4", "one.mp4"),
+        ("attachment; filename*=x; filename*0=y", "https://a.b/one.mp4", "one.mp4"),
+        ("attachment; filename*" + "9" * 900 + "=x", "https://a.b/one.mp4", "x"),
+        ("attachment; filename*=undefined''x", "https://a.b/one.mp4", "one.mp4"),
+        ("attachment; filename*=idna''x", "https://a.b/one.mp4", "one.mp4"),
     ],
 )
 def test_the_servers_name_is_only_shown(disposition: str | None, url: str, shown: str | None) -> None:
