@@ -30,8 +30,9 @@ def api(host: str, port: int) -> tuple[str, ...]:
     """uvicorn; proxy headers are trusted from the loopback address only, its default."""
     where = ("--host", host, "--port", str(port))
     quiet = ("--no-access-log", "--no-server-header")
-    wire = ("--http", "api.protocol:ProblemProtocol", "--timeout-graceful-shutdown", str(API_GRACE))
-    return (*PYTHON, "uvicorn", "api.app:app", *where, *quiet, *wire)
+    wire = ("--http", "api.protocol:ProblemProtocol", "--ws", "none")
+    end = ("--timeout-graceful-shutdown", str(API_GRACE))
+    return (*PYTHON, "uvicorn", "api.app:app", *where, *quiet, *wire, *end)
 
 
 def worker(

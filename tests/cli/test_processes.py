@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from sqlalchemy import create_engine, inspect
 from typer.testing import CliRunner
@@ -96,6 +99,41 @@ def test_the_api_and_the_dispatcher(became: Became) -> None:
     assert CliRunner().invoke(app, ["api", "--host", "0.0.0.0", "--port", "80"]).exit_code == 0  # noqa: S104
     assert CliRunner().invoke(app, ["dispatcher"]).exit_code == 0
     assert became == [commands.api("0.0.0.0", 80), commands.dispatcher()]  # noqa: S104
+
+
+@pytest.fixture
+def served() -> Iterator[int]:
+    """The port of the API as its command starts it; none of its servers is there."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    nowhere = {
+        "DEEPDEFEND_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+        "DEEPDEFEND_BROKER_URL": "redis://127.0.0.1:1/0",
+        "DEEPDEFEND_SECRET_KEY": "k" * 32,
+    }
+    with subprocess.Popen(
+        commands.api("127.0.0.1", port), env=os.environ | nowhere, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert any("running on" in line for line in process.stderr)
+        yield port
+        process.terminate()
+        process.stderr.read()
+
+
+def test_a_websocket_is_answered_by_the_middleware(served: int) -> None:
+    """uvicorn's own handshake would pass by the security headers, the bounds and the log's discretion."""
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "eHh4eHh4eHh4eHh4eHh4eA==",
+    }
+    url = f"http://127.0.0.1:{served}/v1/stats"
+    answer = httpx2.get(url, headers=upgrade, trust_env=False, timeout=20)
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "x-request-id" in answer.headers
 
 
 def test_flower_refuses_to_run_open_to_everyone(became: Became, monkeypatch: pytest.MonkeyPatch) -> None:
