@@ -45,9 +45,8 @@ Facts = Row[Any]
 
 def owe_end(session: Session, analysis_id: UUID, status: AnalysisStatus) -> None:
     """Owe the telling of an end, in the transaction that ended it and holds the analysis row."""
-    facts = _facts(session, analysis_id)
-    _drop_waiting_progress(session, analysis_id)
-    _owe(session, facts, EVENT_OF_END[status])
+    _owe(session, _facts(session, analysis_id), EVENT_OF_END[status])
+    _drop_waiting_progress(session, analysis_id)  # deliveries come after their endpoints
 
 
 def owe_progress(session: Session, analysis_id: UUID, stage: Stage) -> None:

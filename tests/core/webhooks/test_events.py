@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api import envelopes
@@ -14,7 +15,7 @@ from core import analyses, db, results, steps
 from core.domain import AnalysisStatus, Stage
 from core.errors import DeepDefendError
 from core.evidence import VideoFinding
-from core.models import Analysis
+from core.models import Analysis, WebhookEndpoint
 from core.webhooks import endpoints, events
 from core.webhooks.domain import DeliveryStatus, Disabled, EventType
 from tests.core.factories import (
@@ -152,6 +153,25 @@ def test_an_endpoint_that_is_being_deleted_does_not_fail_the_end(clean_database:
     with db.transaction() as deleting:
         endpoints.remove(deleting, "alice", endpoint.id)
         with in_a_thread(lambda other: analyses.fail(other, analysis.id, DeepDefendError("x"))) as raised:
+            deleting.commit()
+    assert raised == []
+    with db.read() as session:
+        assert analyses.load(session, analysis.id).status == FAILED
+        assert deliveries_of(session) == []
+
+
+def test_an_endpoint_that_goes_with_news_waiting_and_an_end_do_not_wait_for_each_other(
+    clean_database: str,
+) -> None:
+    assert clean_database
+    with db.transaction() as session:
+        endpoint, _ = create_endpoint(session, events=ALL)
+        analysis = started(session)
+        assert [row.status for row in deliveries_of(session)] == ["owed"]
+    with db.transaction() as deleting:
+        deleting.execute(select(WebhookEndpoint.id).with_for_update())
+        with in_a_thread(lambda other: analyses.fail(other, analysis.id, DeepDefendError("x"))) as raised:
+            endpoints.remove(deleting, "alice", endpoint.id)  # its deliveries go by cascade
             deleting.commit()
     assert raised == []
     with db.read() as session:
