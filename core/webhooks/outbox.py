@@ -84,10 +84,19 @@ def in_flight_query() -> Select[str, UUID, int]:
 def mark_published(session: Session, published: Sequence[WebhookDelivery]) -> None:
     """Record that messages for these are with the broker, unless a worker has been quicker."""
     tried = tuple_(WebhookDelivery.id, WebhookDelivery.attempt)
+    _stamp(session, func.now(), tried.in_([(row.id, row.attempt) for row in published]), _waits())
+
+
+def _stamp(session: Session, published_at: Any, *conditions: ColumnElement[bool]) -> None:
+    """Only what nobody else is changing: whoever deletes or disables takes several rows in its own order.
+
+    What is passed over is published twice at worst, or looked at again.
+    """
+    free = select(WebhookDelivery.id).where(*conditions).with_for_update(skip_locked=True)
     session.execute(
         update(WebhookDelivery)
-        .where(tried.in_([(row.id, row.attempt) for row in published]), _waits())
-        .values(published_at=func.now())
+        .where(WebhookDelivery.id.in_(free))
+        .values(published_at=published_at)
         .execution_options(synchronize_session=False)
     )
 
@@ -101,21 +110,12 @@ def unclaimed(session: Session, config: StepSettings) -> tuple[int, int]:
 
 def postpone(session: Session, config: StepSettings) -> None:
     """Their messages still wait: those that nobody claimed for long are looked at again later."""
-    _restamp(session, config, func.now())
+    _stamp(session, func.now(), _is_unclaimed(), _is_stale(config))
 
 
 def take_back(session: Session, config: StepSettings) -> None:
     """Messages are lost: those that nobody claimed for long are owed as if never published."""
-    _restamp(session, config, None)
-
-
-def _restamp(session: Session, config: StepSettings, published_at: Any) -> None:
-    session.execute(
-        update(WebhookDelivery)
-        .where(_is_unclaimed(), _is_stale(config))
-        .values(published_at=published_at)
-        .execution_options(synchronize_session=False)
-    )
+    _stamp(session, None, _is_unclaimed(), _is_stale(config))
 
 
 def _is_unclaimed() -> ColumnElement[bool]:

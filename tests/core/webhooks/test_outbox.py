@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Select, text
+from sqlalchemy import Select, select, text
 from sqlalchemy.orm import Session
 
 from core import db
@@ -13,6 +13,7 @@ from core.config import settings
 from core.models import WebhookDelivery, WebhookEndpoint
 from core.webhooks import deliveries, outbox
 from core.webhooks.outbox import PER_ENDPOINT, PER_OWNER
+from tests.core.test_locks import in_a_thread
 from tests.core.test_plans import plan
 from tests.core.webhooks.factories import backdate, create_endpoint, deliveries_of, make_due, outcome, owed
 
@@ -89,6 +90,35 @@ def test_looking_for_the_due_waits_for_nobody(clean_database: str) -> None:
     with db.transaction() as one, db.transaction() as other:
         assert len(outbox.due(one)) == 1
         assert deliveries.claim(other, row.id, owner="a") is not None
+
+
+@pytest.mark.parametrize("change", ["mark", "postpone", "take_back"])
+def test_the_dispatcher_and_a_deletion_do_not_wait_for_each_other(clean_database: str, change: str) -> None:
+    """A deletion takes all deliveries of an analysis, one after the other: here it has the second first."""
+    assert clean_database
+    with db.transaction() as session:
+        endpoint, _ = create_endpoint(session)
+        rows = owe_many(session, endpoint, 2)
+        ids = [row.id for row in rows]
+        due = list(outbox.due(session))
+        if change != "mark":
+            outbox.mark_published(session, due)
+            backdate(session, "published_at", timedelta(minutes=1))
+    acts = {
+        "mark": lambda other: outbox.mark_published(other, due),
+        "postpone": lambda other: outbox.postpone(other, settings().steps),
+        "take_back": lambda other: outbox.take_back(other, settings().steps),
+    }
+    one = select(WebhookDelivery).with_for_update()
+    with db.transaction() as deleting:
+        deleting.delete(deleting.scalars(one.where(WebhookDelivery.id == ids[1])).one())
+        deleting.flush()
+        with in_a_thread(acts[change]) as raised:
+            deleting.delete(deleting.scalars(one.where(WebhookDelivery.id == ids[0])).one())
+            deleting.commit()
+    assert raised == []
+    with db.read() as session:
+        assert deliveries_of(session) == []
 
 
 def test_what_nobody_claimed_for_long_is_looked_for(session: Session) -> None:
