@@ -46,7 +46,7 @@ def configure(settings: Settings, service: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _on_one_line, renderer],
         )
     )
     root = logging.getLogger()
@@ -55,6 +55,20 @@ def configure(settings: Settings, service: str) -> None:
     for name, level in DISCREET.items():
         logging.getLogger(name).setLevel(max(level, root.level))
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _on_one_line(
+    _: structlog.typing.WrappedLogger, __: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """The sentence may quote a stranger, who must not write lines of the log or steer a terminal.
+
+    The other values are quoted by the renderers themselves.
+    """
+    said = str(event["event"])
+    if not said.isprintable():
+        shown = (sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in said)
+        event["event"] = "".join(shown)
+    return event
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

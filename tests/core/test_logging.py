@@ -55,6 +55,28 @@ def test_the_console_form_is_for_people(capsys: pytest.CaptureFixture[str]) -> N
     assert not printed.startswith("{")
 
 
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_what_a_stranger_says_cannot_write_a_line_or_move_the_cursor(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    product_logging.configure(settings().model_copy(update={"log_format": form}), "api")
+    path = "/Zo\xeb\n2026-01-01 [info] let in\r\x1b[2J\x9b2J\u2028\u202e"
+    product_logging.get("tests").info("GET %s", path, action="request", path=path)
+    logging.getLogger("library").info("GET %s", path)
+    printed = capsys.readouterr().err
+    assert len(printed.splitlines()) == printed.count("\n") == 2
+    assert [sign for sign in printed if not sign.isprintable() and sign != "\n"] == []
+
+
+def test_a_traceback_keeps_its_lines_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    product_logging.configure(settings().model_copy(update={"log_format": "console"}), "api")
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError:
+        product_logging.get("tests").exception("failed")
+    assert "\nZeroDivisionError" in capsys.readouterr().err
+
+
 def test_the_level_is_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
     product_logging.configure(settings().model_copy(update={"log_level": "warning"}), "api")
     product_logging.get("tests").info("quiet")
