@@ -24,7 +24,10 @@ BREAKS = {
         ("core/steps.py", "from core import analyses"),
         ("core/brand_new.py", "X = 1"),
     ],
-    "core-outside": [("core/logging.py", "import torch"), ("core/storage/s3.py", "from fastapi import Request")],
+    "core-outside": [
+        ("core/logging.py", "import torch"),
+        ("core/storage/s3.py", "from fastapi import Request"),
+    ],
     "api-outside": [("api/__init__.py", "import celery"), ("core/errors.py", "import redis")],
     "workers-inside": [
         ("workers/media/__init__.py", "import workers.tasks.video"),
