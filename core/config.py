@@ -304,7 +304,7 @@ class Settings(BaseSettings):
             ("DEEPDEFEND_DATABASE_URL", self.database_url),
             ("DEEPDEFEND_BROKER_URL", self.broker_url),
         ):
-            yield name, production.password_of(url.get_secret_value())
+            yield from ((name, known) for known in production.passwords_of(url.get_secret_value()))
 
 
 class _WithoutServers(BaseSettings):

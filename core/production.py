@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 #: Bits that the letters of a secret carry at least, by how often each occurs; 32 random hexadecimal
 #: digits have about 115.
@@ -99,13 +99,17 @@ def is_shipped(value: str) -> bool:
     return value.lower() in SHIPPED
 
 
-def password_of(url: str) -> str | None:
-    """The password in a URL; None without one, where sockets or certificates may speak for the caller."""
+def passwords_of(url: str) -> tuple[str, ...]:
+    """The passwords in a URL, before its host and in its query, where libpq and Redis' client read one too.
+
+    None where sockets or certificates may speak for the caller.
+    """
     try:
-        found = urlsplit(url).password
+        parts = urlsplit(url)
+        before = () if parts.password is None else (unquote(parts.password),)
+        return before + tuple(parse_qs(parts.query, keep_blank_values=True).get("password", ()))
     except ValueError:  # a broken address is another's complaint
-        return None
-    return None if found is None else unquote(found)
+        return ()
 
 
 def weak_accounts(accounts: str) -> str | None:
