@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from starlette.requests import Request
 
 from api.upload import Intake, receive
+from core.analyses import StoredUpload
 from core.config import Limits, MiB
 from core.errors import MalformedUpload, StorageError
 from core.models import Analysis, Media, Step
@@ -212,8 +213,9 @@ def test_a_stored_file_that_nobody_will_own_can_be_taken_back(media: Bucket) -> 
     """The server may be stopped between the last byte and the acceptance."""
     intake = Intake(BOUNDARY.encode(), Limits(), storage)
     intake.feed(form(part("file", bytes(9 * MiB), filename="a")))
-    stored = intake.finish().source.object_key
-    assert media.names() == {stored}
+    source = intake.finish().source
+    assert isinstance(source, StoredUpload)
+    assert media.names() == {source.object_key}
     for _ in range(2):
         intake.abort()
     assert media.names() == set()
