@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "analyze": ("cli.analyze:analyze", "Send files to a server and show the verdicts."),
     "keys": ("cli.keys:app", "Create, list and revoke API keys."),
     "webhooks": ("cli.webhooks:app", "Encrypt the secrets of webhooks anew."),
+    "doctor": ("cli.doctor.run:doctor", "Say what is not well here, what it means and how to mend it."),
     "models": ("cli.models:app", "List, pull and verify detector weights."),
     "api": ("cli.processes:api", "Run the API alone."),
     "worker": ("cli.processes:worker", "Run one worker alone."),
