@@ -140,13 +140,18 @@ def attach(session: Session, claim: steps.Claim, upload: StoredUpload) -> str | 
 
     Returns the key of an object to delete after the commit: the owner had the same bytes before.
     """
-    touch(session, claim.analysis_id)
-    if claim.step_id not in steps.beat(session, [claim], settings().steps):
-        raise Fenced
+    take_hold(session, claim)
     analysis = load(session, claim.analysis_id)
     media = _media_of(session, analysis.owner, upload)
     analysis.media, analysis.filename = media, upload.filename
     return None if media.object_key == upload.object_key else upload.object_key
+
+
+def take_hold(session: Session, claim: steps.Claim) -> None:
+    """Begin a write that does not close its step: takes the analysis row, then the step. Raises Fenced."""
+    touch(session, claim.analysis_id)
+    if claim.step_id not in steps.beat(session, [claim], settings().steps):
+        raise Fenced
 
 
 def find(session: Session, owner: str, analysis_id: UUID) -> Analysis:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.exc import DBAPIError
 
-from core import failpoints, logging, report, results, retention
+from core import analyses, failpoints, logging, report, results, retention
 from core.config import settings
 from core.db import read, transaction
 from core.domain import Stage
@@ -35,6 +35,7 @@ def judge_evidence(hold: Hold) -> None:
     """Judge, explain, report: outside any transaction, since a language model may take its time."""
     failpoints.reach(failpoints.Point.FUSE_CLAIMED)
     with transaction() as session:
+        analyses.take_hold(session, hold.claim)
         results.record_lost_branches(session, hold.claim.analysis_id)
     with read() as session:
         dossier = compile_dossier(session, hold.claim.analysis_id)
