@@ -41,6 +41,10 @@ def sweep() -> None:
     with read() as session:
         found = analyses.uncleared(session)
     for analysis_id in found:
+        with read() as session:  # held since the list was made: a slow storage may have taken minutes
+            wanted = not analyses.is_without_report(session, analysis_id)
+        if wanted:
+            continue
         removed = storage().delete_prefix(folder(analysis_id))
         with transaction() as session:
             analyses.mark_cleared(session, analysis_id)

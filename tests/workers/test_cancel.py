@@ -8,18 +8,21 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
-from core import analyses, db, steps
-from core.domain import Stage
+from core import analyses, db, retention, steps
+from core.domain import Reason, Stage, StepStatus
 from core.errors import Fenced
+from core.keys import Caller
+from core.models import Interval
 from core.storage import storage
-from tests.core.factories import build_manifest, claim_step, create_analysis
+from tests.core.factories import build_manifest, claim_step, create_analysis, create_caller, extract
 from workers import leftovers
 from workers.base import run_step
 from workers.heart import Heart, Hold
 from workers.process import this_process
 from workers.tasks import artifacts
+from workers.tasks.fuse import judge_evidence
 
 
 @pytest.fixture
@@ -150,6 +153,23 @@ def test_uploading_stops_at_the_next_file(tmp_path: Path, analysis: UUID) -> Non
     assert stored(analysis) == []
 
 
+def test_a_fusion_that_lost_its_lease_writes_nothing(analysis: UUID) -> None:
+    with db.transaction() as session:
+        extract(session, analyses.load(session, analysis), build_manifest(sound=False))
+        claim = claim_step(session, analysis, Stage.VIDEO)
+        steps.finish(session, claim, status=StepStatus.FAILED, reason=Reason.WORKER_LOST.value)
+        late = Hold(claim_step(session, analysis, Stage.FUSE))
+    cancel(analysis)
+    with db.read() as session:
+        before = analyses.load(session, analysis).version
+    with pytest.raises(Fenced):
+        judge_evidence(late)
+    with db.read() as session:
+        reasons = session.scalars(select(Interval.video_reason).where(Interval.analysis_id == analysis))
+        assert set(reasons) == {Reason.NOT_ANALYZED.value}
+        assert analyses.load(session, analysis).version == before
+
+
 def test_the_dispatcher_clears_what_lay_between_two_steps(analysis: UUID) -> None:
     store(leftovers.folder(analysis) + "work-1-x/crops-0.npy")
     cancel(analysis)
@@ -161,3 +181,38 @@ def test_the_dispatcher_clears_what_lay_between_two_steps(analysis: UUID) -> Non
     store(leftovers.folder(analysis) + "after")
     leftovers.sweep()
     assert len(stored(analysis)) == 1, "it is not looked for again"
+
+
+def test_a_hold_that_comes_while_others_are_cleared_keeps_what_is_there(
+    clean_database: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list was made before the hold, and a slow storage may take minutes for what comes first in it."""
+    assert clean_database
+    assert bucket
+    with db.transaction() as session:
+        caller = create_caller(session)
+        first, second = (create_analysis(session, caller).id for _ in range(2))
+    for identity in (first, second):
+        store(leftovers.folder(identity) + "pictures-1-x/track-0.jpg")
+        cancel(identity)
+        settle(identity)
+    delete_prefix = storage().delete_prefix
+
+    def hold_the_other(prefix: str) -> int:
+        held = second if prefix == leftovers.folder(first) else first
+        if not storage_was_slow:
+            storage_was_slow.append(held)
+            _hold(caller, held)
+        return delete_prefix(prefix)
+
+    storage_was_slow: list[UUID] = []
+    monkeypatch.setattr(storage(), "delete_prefix", hold_the_other)
+    leftovers.sweep()
+    (held,) = storage_was_slow
+    assert len(stored(held)) == 1
+    assert stored(first if held == second else second) == []
+
+
+def _hold(caller: Caller, analysis_id: UUID) -> None:
+    with db.transaction() as session:
+        retention.hold(session, caller, analysis_id, reason="a court asks")
