@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -207,6 +208,7 @@ def table(found: dict[str, list[float]]) -> str:
 def running(folder: Path, material: Material) -> Iterator[Bench]:
     """Servers, dispatcher and one worker of each kind, gone after the block."""
     with ExitStack() as ends:
+        folder = Path(ends.enter_context(TemporaryDirectory(dir=folder)))
         servers = PostgresServer(folder), ValkeyServer(folder), S3Server(folder)
         for server in servers:
             server.start()

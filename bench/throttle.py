@@ -18,21 +18,28 @@ class Wire:
         self._server, self._listener = (host, port), socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self.rate: float | None = None  #: None: as fast as it goes
+        self._lock = threading.Lock()
         self.carried = 0  #: bytes so far, both ways together
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # closed: no more
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(self._server)
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._carry, args=(source, sink), daemon=True).start()
+                threading.Thread(target=self._link, args=(near,), daemon=True).start()
+
+    def _link(self, near: socket.socket) -> None:
+        with near, contextlib.suppress(OSError), socket.create_connection(self._server) as far:
+            back = threading.Thread(target=self._carry, args=(far, near), daemon=True)
+            back.start()
+            self._carry(near, far)
+            back.join()
 
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(PIECE):
+                with self._lock:
+                    self.carried += len(data)
                 sink.sendall(data)
-                self.carried += len(data)
                 if self.rate is not None:
                     time.sleep(len(data) / self.rate)
         for end in (source, sink):  # either side's end is the end of both
@@ -46,4 +53,5 @@ class Wire:
         try:
             yield self
         finally:
+            self._listener.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who waits for a call
             self._listener.close()

@@ -75,13 +75,17 @@ def _chord_silent(config: StepSettings) -> ColumnElement[bool]:
 
 def stale(session: Session, config: StepSettings) -> list[tuple[str, Lane]]:
     """Stages and lanes in which something was published long ago and nobody claimed it."""
-    rows = session.execute(
+    return [(stage, Lane(lane)) for stage, lane in session.execute(stale_query(config))]
+
+
+def stale_query(config: StepSettings) -> Select[str, str]:
+    """Their stages and lanes, each pair once."""
+    return (
         select(Step.stage, Analysis.lane)
         .join(Analysis, Analysis.id == Step.analysis_id)
         .where(*_due(config), Step.published_at.is_not(None))
         .distinct()
     )
-    return [(stage, Lane(lane)) for stage, lane in rows]
 
 
 def unclaimed(session: Session, stage: str, lane: Lane) -> int:

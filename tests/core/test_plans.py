@@ -31,6 +31,7 @@ def plan(session: Session, query: Select[Any]) -> str:
         (retention.analyses_due_query(timedelta(days=1)), "ix_analyses_completed_at"),
         (steps.expired_query(), "ix_steps_open"),
         (outbox.owed_query(settings().steps), "ix_steps_open"),
+        (outbox.stale_query(settings().steps), "ix_steps_open"),
     ],
 )
 def test_what_is_over_is_not_looked_at(session: Session, query: Select[Any], index: str) -> None:
