@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from chaos.clips import Clips
+from chaos.clips import WHOLE, Clips
 from chaos.ledger import Ledger
-from chaos.plan import Job
+from chaos.plan import Job, Kind
 from chaos.receiver import Receiver
 from chaos.stack import WORKERS, Row, Stack
 from core.domain import TERMINAL
@@ -21,7 +21,18 @@ from core.webhooks.domain import EventType
 #: A dispatcher that is dead, or waits for the database, ends what is overdue when it is back.
 DEADLINE_GRACE: Final = 60.0
 LOG_LINE: Final = re.compile(r"^\{.*\}$", re.MULTILINE)
-SCORING: Final = ("video", "audio")
+#: Why a good file may have failed: what the monkey did. A decoder that is killed died as for want of memory.
+EXCUSES: Final = frozenset(
+    {
+        "worker_lost",
+        "storage_unavailable",
+        "database_unavailable",
+        "deadline_exceeded",
+        "decoder_out_of_memory",
+        "source_unreachable",
+        "source_timed_out",
+    }
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +154,34 @@ def interval_counts(case: Case) -> Finding:
     return _finding("interval count right", f"{sum(row['n'] for row in counted)} intervals", broken)
 
 
+def same_answer(case: Case) -> Finding:
+    """What was not cut short says the same of the same film, to the last digit, whatever was killed.
+
+    And nothing bad is said of a good file: it fails only for what was done to the service.
+    """
+    rows = case.stack.rows(
+        "SELECT a.id, a.metadata, a.status, a.error->>'code' AS code, bool_and(s.status = 'done') AS whole,"
+        " (SELECT array_agg(ARRAY[i.video_score::text, i.video_reason, i.audio_score::text, i.audio_reason]"
+        "   ORDER BY i.index)::text FROM intervals i WHERE i.analysis_id = a.id) AS answer"
+        " FROM analyses a JOIN steps s ON s.analysis_id = a.id GROUP BY a.id"
+    )
+    answers: dict[tuple[Kind, float, int], Counter[str]] = defaultdict(Counter)
+    broken = []
+    for row in rows:
+        job = case.job_of(row)
+        if job is None:
+            continue
+        if row["status"] == "failed" and job.kind in WHOLE and row["code"] not in EXCUSES:
+            broken.append(f"{row['id']}: a good {job.kind} failed with {row['code']}")
+        if row["status"] == "completed" and row["whole"]:
+            answers[job.kind, job.interval_seconds, job.frames_per_interval][row["answer"]] += 1
+    for (kind, seconds, frames), found in answers.items():
+        if len(found) > 1:
+            broken.append(f"{kind} at {seconds} s, {frames} frames: {len(found)} answers: {dict(found)}")
+    looked = f"{sum(found.total() for found in answers.values())} answers to {len(answers)} questions"
+    return _finding("the same answer to the same question", looked, broken)
+
+
 def no_fenced_write(case: Case) -> Finding:
     """Results were written only in the transaction in which their step's holder closed it."""
     closed_in = defaultdict(set)
@@ -258,6 +297,7 @@ INVARIANTS: Final[tuple[Callable[[Case], Finding], ...]] = (
     accepted_ends,
     one_result_set,
     interval_counts,
+    same_answer,
     no_fenced_write,
     runs_within_attempts,
     one_analysis_a_key,

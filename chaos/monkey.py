@@ -23,6 +23,7 @@ from core.failpoints import Point
 POOLS: Final = ("extraction", "video", "audio")
 #: Seconds; a short run has shorter ones.
 FREEZE, LONGEST_POSTGRES, LONGEST_S3 = 20.0, 5.0, 30.0
+BEYOND_LEASE: Final = 13.0  # see `chaos.run.environment`
 PAUSES: Final = (0.5, 4.0)  # between two actions
 LOOK = 0.02  # seconds between two looks for something that is there for a moment only
 LOOKING = 3.0  # how long it is looked for
@@ -89,7 +90,7 @@ class Monkey(threading.Thread):
 
     def _all(self) -> list[Callable[[], str]]:
         often = [self._kill_worker, self._kill_pool_child, self._kill_decoder, self._die_at_a_fail_point]
-        often += [self._kill_dispatcher, self._kill_api_in_mid_upload]
+        often += [self._kill_dispatcher, self._kill_api_in_mid_upload, self._freeze_pool_child]
         return [
             *often,
             *often,
@@ -100,6 +101,7 @@ class Monkey(threading.Thread):
             self._freeze_valkey,
             self._stop_postgres,
             self._kill_postgres,
+            self._cut_connections,
             self._stop_s3,
             self._freeze_s3,
             self._restart_api_in_mid_upload,
@@ -133,6 +135,25 @@ class Monkey(threading.Thread):
             return "(none)"
         self._draw.choice(children).kill()
         return queue
+
+    def _freeze_pool_child(self) -> str:
+        """For longer than its lease: it wakes up with a step that is another's by then."""
+        queue = self._busy(POOLS)
+        children = self._stack.pool(queue)
+        if not children:
+            return "(none)"
+        self._suspend(self._draw.choice(children), BEYOND_LEASE)
+        return queue
+
+    def _cut_connections(self) -> str:
+        """Every connection of the product to its database breaks, in the middle of whatever."""
+        query = (
+            "SELECT count(pg_terminate_backend(pid)) AS n FROM pg_stat_activity"
+            " WHERE application_name = 'deepdefend'"
+        )
+        with suppress(psycopg2.Error):
+            return f"{self._stack.rows(query)[0]['n']} connections"
+        return "(the database is away)"
 
     def _kill_decoder(self) -> str:
         deadline = time.monotonic() + LOOKING
@@ -229,9 +250,12 @@ class Monkey(threading.Thread):
         found = self._stack.process(service)
         if found is None:
             return "(none)"
-        found.suspend()
+        self._suspend(found, seconds)
+        return service
+
+    def _suspend(self, process: psutil.Process, seconds: float) -> None:
+        process.suspend()
         try:
             self._over.wait(seconds)
         finally:
-            found.resume()
-        return service
+            process.resume()

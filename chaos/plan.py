@@ -49,7 +49,7 @@ class Job:
     kind: Kind
     door: Door
     fate: Fate
-    fate_after: float  #: seconds from the answer
+    fate_after: float | None  #: seconds from the answer; None: as soon as it has ended
     lane: Lane
     interval_seconds: float
     frames_per_interval: int
@@ -71,7 +71,7 @@ KINDS: Final = {
     Kind.TEXT: 5,
 }
 DOORS: Final = {Door.FORM: 64, Door.SLOWLY: 12, Door.PARTS: 12, Door.URL: 12}
-FATES: Final = {Fate.KEEP: 82, Fate.CANCEL: 9, Fate.DELETE: 9}
+FATES: Final = {Fate.KEEP: 78, Fate.CANCEL: 9, Fate.DELETE: 13}
 LANES: Final = {Lane.STANDARD: 50, Lane.INTERACTIVE: 20, Lane.BATCH: 30}
 #: Of a keyed submission; the others take what they get, as a careless client does.
 KEYED: Final = 0.85
@@ -95,7 +95,7 @@ def _job(draw: random.Random, number: int, kind: Kind, door: Door) -> Job:
         kind=kind,
         door=door,
         fate=_pick(draw, FATES),
-        fate_after=draw.choice([0.0, draw.uniform(0, 4), draw.uniform(0, 20)]),
+        fate_after=draw.choice([0.0, draw.uniform(0, 4), draw.uniform(0, 20), None]),
         lane=_pick(draw, LANES),
         interval_seconds=1.0 if kind is Kind.LONG else draw.choice([1.0, 2.0]),
         frames_per_interval=25 if kind is Kind.LONG else draw.choice([2, 3]),

@@ -18,11 +18,14 @@ from chaos.clips import Clips
 from chaos.http import Caller, Unanswered, code_of
 from chaos.ledger import Ledger, Record, now
 from chaos.plan import Door, Fate, Job
+from core.domain import TERMINAL
 
 ANALYSES: Final = "/v1/analyses"
 BOUNDARY: Final = "boundary-of-the-chaos"
 SLOW_PIECES, SLOW_PAUSE = 12, 0.25  # a slow upload takes three seconds
 OK, ACCEPTED, GONE = 200, 202, 404
+UNDERTAKERS: Final = 4
+END_SECONDS, END_LOOK = 60.0, 0.1  # how long, and how often, an end is waited for before a deletion
 
 
 class Site:
@@ -79,8 +82,10 @@ class Senders:
     def run(self) -> None:
         """Return when every job has had its answer and its fate."""
         feeders = [threading.Thread(target=self._send_all, name=f"sender-{n}") for n in range(self.threads)]
-        undertaker = threading.Thread(target=self._fulfil_all, name="undertaker")
-        for thread in (*feeders, undertaker):
+        undertakers = [
+            threading.Thread(target=self._fulfil_all, name=f"fate-{n}") for n in range(UNDERTAKERS)
+        ]
+        for thread in (*feeders, *undertakers):
             thread.start()
         began = time.monotonic()
         for n, job in enumerate(self.jobs):
@@ -90,8 +95,10 @@ class Senders:
             self._todo.put(None)
         for thread in feeders:
             thread.join()
-        self._fates.put((float("inf"), -1, None))
-        undertaker.join()
+        for n in range(UNDERTAKERS):
+            self._fates.put((float("inf"), -n, None))
+        for thread in undertakers:
+            thread.join()
 
     def _caller(self) -> Caller:
         return Caller(self.url, self.key, self.ledger, self.given_up.is_set)
@@ -108,7 +115,7 @@ class Senders:
             if answer.status_code == ACCEPTED:
                 record.analysis_id = answer.json()["id"]
                 if job.fate is not Fate.KEEP:
-                    self._fates.put((time.monotonic() + job.fate_after, job.number, record))
+                    self._fates.put((time.monotonic() + (job.fate_after or 0.0), job.number, record))
             else:
                 record.refused = code_of(answer)
         caller.close()
@@ -182,6 +189,8 @@ class Senders:
 
 def _fulfil(caller: Caller, record: Record) -> None:
     path = f"{ANALYSES}/{record.analysis_id}"
+    if record.job.fate_after is None:
+        _await_end(caller, path)
     if record.job.fate is Fate.CANCEL:
         answer = caller.ask("POST cancel", lambda http: http.post(f"{path}/cancel"))
         record.canceled = answer.status_code == OK
@@ -189,6 +198,15 @@ def _fulfil(caller: Caller, record: Record) -> None:
         answer = caller.ask("DELETE", lambda http: http.delete(path))
         if answer.is_success or answer.status_code == GONE:  # 404: the lost first try was heard
             record.deleted_at = now()
+
+
+def _await_end(caller: Caller, path: str) -> None:
+    """So that the deletion meets the telling of the end."""
+    deadline = time.monotonic() + END_SECONDS
+    while time.monotonic() < deadline:
+        if caller.ask("GET", lambda http: http.get(path)).json().get("status") in TERMINAL:
+            return
+        time.sleep(END_LOOK)
 
 
 def _put(part: dict[str, Any], content: bytes, part_bytes: int) -> None:

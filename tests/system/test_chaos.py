@@ -24,4 +24,4 @@ def test_nothing_is_lost_while_everything_is_killed(tmp_path: Path) -> None:
     assert sum(outcome.figures["monkey"].values()) >= 3, "the monkey did hardly anything"
     assert outcome.figures["submissions"]["accepted"] >= 15
     assert outcome.figures["endings"]["completed"] >= 5
-    assert len(outcome.findings) == 14
+    assert len(outcome.findings) == 15
