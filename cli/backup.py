@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import typer
 
@@ -72,7 +72,6 @@ def restore(folder: Annotated[Path, typer.Argument(help="What `backup` wrote.")]
             "--no-owner",
             "--exit-on-error",
             "--single-transaction",
-            "--dbname=",
             str(folder / DUMP),
         )
         from core import db  # noqa: PLC0415 - reads settings
@@ -167,21 +166,27 @@ def _postgres(name: str, *arguments: str) -> None:
     """Run one of PostgreSQL's own programs on our database; the password is in no process list."""
     from core.config import settings  # noqa: PLC0415 - reads settings
 
-    url = urlsplit(settings().database_url.get_secret_value())
-    database = unquote(url.path.lstrip("/"))
-    address = {
-        "PGHOST": url.hostname or "",
-        "PGPORT": str(url.port or 5432),
-        "PGUSER": unquote(url.username or ""),
-        "PGPASSWORD": unquote(url.password or ""),
-        "PGDATABASE": database,
-    }
-    said = [f"--dbname={database}" if argument == "--dbname=" else argument for argument in arguments]
+    address, password = _without_password(settings().database_url.get_secret_value())
     done = subprocess.run(  # noqa: S603 - PostgreSQL's own program
-        [_program(name), *said], env=os.environ | address, capture_output=True, text=True, check=False
+        [_program(name), f"--dbname={address}", *arguments],
+        env=os.environ | password,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         fail(f"{name}: {done.stderr.strip()}")
+
+
+def _without_password(url: str) -> tuple[str, dict[str, str]]:
+    """An address for libpq with all that it asks for, `sslmode` above all, and the password by itself."""
+    parts = urlsplit(url)
+    user, at, hosts = parts.netloc.rpartition("@")
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    said = urlencode([option for option in options if option[0] != "password"], quote_via=quote)
+    password = dict(options).get("password", unquote(parts.password or ""))
+    address = f"postgresql://{user.partition(':')[0]}{at}{hosts}{parts.path}" + (f"?{said}" if said else "")
+    return address, {"PGPASSWORD": password} if password else {}
 
 
 def _program(name: str) -> str:

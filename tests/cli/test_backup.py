@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import inspect, text, update
@@ -197,3 +199,39 @@ def test_servers_that_are_away_are_one_clear_line(tmp_path: Path) -> None:
     assert "pg_dump" in away.stderr
     assert "none@" not in away.stderr, "no password is shown"
     assert not (tmp_path / "backup" / "manifest.json").exists()
+
+
+@pytest.mark.usefixtures("elsewhere", "presented")
+def test_a_connection_that_must_be_encrypted_is_never_made_in_the_clear(tmp_path: Path) -> None:
+    repoint(DATABASE_URL=settings().database_url.get_secret_value() + "?sslmode=verify-full")
+    refused = run("backup", tmp_path / "backup")
+    assert refused.exit_code == 1
+    assert "pg_dump" in refused.stderr
+    assert "SSL" in refused.stderr or "root certificate" in refused.stderr
+    dump = tmp_path / "backup" / "database.dump"
+    assert not dump.exists() or dump.stat().st_size == 0
+
+
+@pytest.mark.usefixtures("elsewhere", "presented")
+def test_all_of_the_address_is_used_and_its_password_is_in_no_process_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = urlsplit(settings().database_url.get_secret_value())
+    ran: list[list[str]] = []
+    real = subprocess.run
+
+    def run_and_tell(said: list[str], **more: Any) -> Any:
+        ran.append(said)
+        return real(said, **more)
+
+    monkeypatch.setattr(subprocess, "run", run_and_tell)
+    repoint(
+        DATABASE_URL=f"postgresql://{parts.username}@{parts.path}?host={parts.hostname}&port={parts.port}"
+        f"&application_name=the%20backup&password={parts.password}"
+    )
+    made = run("backup", tmp_path / "backup")
+    assert (made.exit_code, made.stderr) == (0, "")
+    (said,) = ran
+    assert any("application_name=the%20backup" in word for word in said)
+    assert parts.password
+    assert parts.password not in " ".join(said)
