@@ -32,8 +32,9 @@ class Point(StrEnum):
     UPLOAD_JOINED = "upload.joined"  #: the parts are an object, read through | its row still says open
     API_STORED = "api.stored"  #: the object is complete in the storage | the work is not yet owed
     API_ACCEPTED = "api.accepted"  #: the work is owed | the caller has no answer
-    DISPATCHER_READ = "dispatcher.read"  #: owed steps are read and locked | no message is sent
+    DISPATCHER_READ = "dispatcher.read"  #: owed steps are read | no message is sent
     DISPATCHER_SENT = "dispatcher.sent"  #: the message is with the broker | its step is not marked so
+    DISPATCHER_HEADER = "dispatcher.header"  #: one message of a chord is sent | the others are not
     DISPATCHER_CHORD = "dispatcher.chord"  #: all messages of a chord are sent | its steps are not marked so
     DISPATCHER_REQUEUED = "dispatcher.requeued"  #: steps of the dead are given back | not committed
     WORKER_CLAIMED = "worker.claimed"  #: the step is leased | no work is done

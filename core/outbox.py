@@ -151,5 +151,23 @@ def _unpublished(analysis_id: UUID, stages: Iterable[Stage]) -> Select[Step]:
 
 
 def mark_published(session: Session, step_ids: Sequence[UUID]) -> None:
-    """Record that messages for these steps are with the broker."""
-    session.execute(update(Step).where(Step.id.in_(step_ids)).values(published_at=func.now()))
+    """Record that messages for these steps are with the broker, unless somebody has been quicker.
+
+    What was claimed meanwhile, put off, or is being closed at this moment is left as it is; a step that is
+    passed over is published twice at worst.
+    """
+    free = (
+        select(Step.id)
+        .where(
+            Step.id.in_(step_ids),
+            *_waiting(),
+            or_(Step.published_at.is_(None), Step.published_at <= func.now()),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    session.execute(
+        update(Step)
+        .where(Step.id.in_(free))
+        .values(published_at=func.now())
+        .execution_options(synchronize_session=False)
+    )

@@ -18,7 +18,6 @@ import psycopg2
 from kombu.exceptions import OperationalError as BrokerDown
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
 
 from core import analyses, db, failpoints, fleet, idempotency, logging, outbox, steps
 from core.config import settings
@@ -73,17 +72,17 @@ def _end(failures: Sequence[tuple[UUID, DeepDefendError]]) -> None:
 def publish_owed() -> bool:
     """Publish some of what is owed, the most urgent lane first; True when there may be more.
 
-    Stops at the first sign of a dead broker. A crash between the message and the mark sends it twice,
-    which the claim absorbs. Its rows are locked until the end, so nobody can claim before: hence `SOME`.
+    Stops at the first sign of a dead broker. No row is locked while it is asked: one that hangs must hold
+    up no cancellation. A crash between the message and the mark sends it twice, which the claim absorbs.
     """
+    _spare_waiting()
     with transaction() as session:
-        _spare_waiting(session)
         owed = outbox.owed(session, settings().steps, SOME)
         lanes = outbox.lanes(session, {step.analysis_id for step in owed})
-        if owed:
-            failpoints.reach(failpoints.Point.DISPATCHER_READ)
-        for analysis_id, due in _by_analysis(owed).items():
-            _publish(session, analysis_id, lanes[analysis_id], due)
+    if owed:
+        failpoints.reach(failpoints.Point.DISPATCHER_READ)
+    for analysis_id, due in _by_analysis(owed).items():
+        _publish(analysis_id, lanes[analysis_id], due)
     return len(owed) == SOME
 
 
@@ -94,24 +93,32 @@ def _by_analysis(owed: Sequence[Step]) -> dict[UUID, list[Step]]:
     return grouped
 
 
-def _publish(session: Session, analysis_id: UUID, lane: Lane, due: list[Step]) -> None:
+def _publish(analysis_id: UUID, lane: Lane, due: list[Step]) -> None:
     """The first publication of all branches goes out as a chord; everything else step by step."""
     first_time = any(Stage(step.stage) in BRANCHES and step.published_at is None for step in due)
-    fusion = outbox.waiting_fusion(session, analysis_id) if first_time else None
+    fusion, branches = _chord_of(analysis_id) if first_time else (None, [])
     if fusion is not None:
-        branches = outbox.waiting_branches(session, analysis_id)  # also those beyond `SOME`
         pipeline.send_chord(branches, fusion, lane)
         failpoints.reach(failpoints.Point.DISPATCHER_CHORD)
-        _mark(session, [*branches, fusion], lane)
-        due = [step for step in due if step not in branches]
+        _mark([*branches, fusion], lane)
+        sent = {step.id for step in branches}
+        due = [step for step in due if step.id not in sent]
     for step in due:
         pipeline.send(step, lane)
         failpoints.reach(failpoints.Point.DISPATCHER_SENT)
-        _mark(session, [step], lane)
+        _mark([step], lane)
 
 
-def _mark(session: Session, published: Sequence[Step], lane: Lane) -> None:
-    outbox.mark_published(session, [step.id for step in published])
+def _chord_of(analysis_id: UUID) -> tuple[Step | None, list[Step]]:
+    """Body and header of a chord to be, also branches beyond `SOME`; no body: it has been sent."""
+    with transaction() as session:
+        fusion = outbox.waiting_fusion(session, analysis_id)
+        return fusion, outbox.waiting_branches(session, analysis_id) if fusion is not None else []
+
+
+def _mark(published: Sequence[Step], lane: Lane) -> None:
+    with transaction() as session:
+        outbox.mark_published(session, [step.id for step in published])
     for step in published:
         log.info(
             "published",
@@ -123,11 +130,15 @@ def _mark(session: Session, published: Sequence[Step], lane: Lane) -> None:
         )
 
 
-def _spare_waiting(session: Session) -> None:
+def _spare_waiting() -> None:
     """Leave stale steps alone whose messages are still queued: a long queue is not a lost message."""
-    for stage, lane in outbox.stale(session, settings().steps):
-        if pipeline.waiting(pipeline.queue_of(stage, lane)) >= outbox.unclaimed(session, stage, lane):
-            outbox.postpone(session, settings().steps, stage, lane)
+    with read() as session:
+        stale = outbox.stale(session, settings().steps)
+    for stage, lane in stale:
+        there = pipeline.waiting(pipeline.queue_of(stage, lane))
+        with transaction() as session:
+            if there >= outbox.unclaimed(session, stage, lane):
+                outbox.postpone(session, settings().steps, stage, lane)
 
 
 class Dispatcher:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 import pytest
 import redis
 from celery import Celery
-from sqlalchemy import text
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
 
 from cli.stack.servers import ValkeyServer
-from core import analyses, db, steps
+from core import analyses, db, outbox, steps
 from core.config import settings
 from core.domain import AnalysisStatus, Stage, StepStatus
+from core.models import Step
 from core.queue import Queue, names_of
 from tests.conftest import point_settings
 from tests.core.factories import (
@@ -27,6 +31,7 @@ from tests.core.factories import (
     expire_leases,
     extract,
 )
+from tests.core.test_locks import in_a_thread
 from workers import dispatcher, pipeline
 
 
@@ -201,6 +206,79 @@ def test_nothing_is_marked_while_the_broker_is_away(own_broker: ValkeyServer, ex
     dispatcher.sweep()
     assert published(extracted)["fuse-0"]
     assert waiting() == {"video": 2, "audio": 1}
+
+
+@contextmanager
+def at_the_broker(monkeypatch: pytest.MonkeyPatch, asking: str) -> Iterator[None]:
+    """A dispatcher publishes, and the block runs while the broker keeps its `pipeline.<asking>` waiting."""
+    answer, entered, answered = getattr(pipeline, asking), threading.Event(), threading.Event()
+
+    def hanging(*what: Any) -> Any:
+        entered.set()
+        assert answered.wait(60)
+        return answer(*what)
+
+    monkeypatch.setattr(pipeline, asking, hanging)
+    thread = threading.Thread(target=dispatcher.publish_owed)
+    thread.start()
+    try:
+        assert entered.wait(60)
+        yield
+    finally:
+        answered.set()
+        thread.join(60)
+    assert not thread.is_alive()
+
+
+def impatiently(session: Session) -> Session:
+    session.execute(text("SET LOCAL lock_timeout = '2s'"))
+    return session
+
+
+def test_a_cancellation_does_not_wait_for_the_broker(
+    ringing: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ringing
+    with db.transaction() as session:
+        analysis = create_analysis(session)
+    with at_the_broker(monkeypatch, "send"), db.transaction() as session:
+        analyses.cancel(impatiently(session), analysis.owner, analysis.id)
+    assert published(analysis.id) == {"extract-0": False}
+
+
+def test_a_cancellation_does_not_wait_for_a_chord(extracted: UUID, monkeypatch: pytest.MonkeyPatch) -> None:
+    with db.read() as session:
+        owner = analyses.load(session, extracted).owner
+    with at_the_broker(monkeypatch, "send_chord"), db.transaction() as session:
+        analyses.cancel(impatiently(session), owner, extracted)
+    assert set(published(extracted).values()) == {False}
+
+
+def test_what_a_worker_did_before_the_mark_stays(ringing: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It claimed, and an outage put the next try off by minutes: the mark must not bring it forward."""
+    assert ringing
+    with db.transaction() as session:
+        analysis = create_analysis(session)
+        session.execute(text("UPDATE steps SET attempt = 1"))
+    with at_the_broker(monkeypatch, "send"), db.transaction() as session:
+        claim = claim_step(impatiently(session), analysis.id, Stage.EXTRACT)
+        assert steps.retry_later(session, claim, "storage_unavailable", settings().steps)
+    with db.read() as session:
+        (row,) = steps.of_analysis(session, analysis.id)
+        assert row.published_at is not None
+        assert session.scalar(select(row.published_at > func.now() + settings().steps.republish_after))
+
+
+def test_marking_a_chord_and_canceling_it_do_not_wait_for_each_other(extracted: UUID) -> None:
+    with db.read() as session:
+        owner, rows = analyses.load(session, extracted).owner, steps.of_analysis(session, extracted)
+    with db.transaction() as session:
+        last = select(Step).where(Step.id == rows[-1].id).with_for_update()
+        session.scalars(last).one()
+        with in_a_thread(lambda other: outbox.mark_published(other, [row.id for row in rows])) as raised:
+            analyses.cancel(session, owner, extracted)
+            session.commit()
+    assert raised == []
 
 
 def test_a_queue_that_never_was_holds_nothing(ringing: Celery) -> None:
