@@ -103,11 +103,12 @@ class _Pass:
         return self._manifest(facts)
 
     def _feed(self, packet: Packet[Any]) -> None:
-        """Hand a packet to whom it belongs."""
-        if packet.stream_index == self._video and self._reader is not None and self._gatherer is not None:
+        """Hand a packet to whom it belongs: the empty one that ends a stream says 0 in `stream_index`."""
+        index = packet.stream.index
+        if index == self._video and self._reader is not None and self._gatherer is not None:
             for sampled in self._reader.feed(packet):
                 self._gatherer.offer(sampled, self._reader.rotation)
-        elif self._sound is not None:
+        elif index == self._audio and self._sound is not None:
             self._sound.feed(packet)
 
     def _flush(self) -> None:

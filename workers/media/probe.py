@@ -159,9 +159,9 @@ def _scan(container: InputContainer, video: VideoStream | None, audio: AudioStre
     broken = False
     try:
         for packet in container.demux(*streams):
-            scan = picture if picture is not None and packet.stream_index == picture.index else sound
-            if scan is not None and packet.size:
-                scan.add(packet)
+            for scan in (picture, sound):
+                if scan is not None and packet.size and packet.stream_index == scan.index:
+                    scan.add(packet)
             if picture is not None and len(picture.ticks) > job.max_frames:
                 raise _too_many_frames(job)
     except av.FFmpegError:

@@ -368,3 +368,21 @@ def test_sound_that_does_not_even_say_its_channels_leaves_the_picture(
     assert manifest.facts.audio.decode_errors > 0
     assert manifest.facts.video is not None
     assert all(frame.faces for frame in manifest.frames)
+
+
+@pytest.mark.parametrize("order", [("0:a", "0:v"), ("0:v", "0:a")])
+def test_what_a_decoder_still_holds_at_the_end_goes_to_its_own_stream(
+    clip: Clip, extracted: Extracted, order: tuple[str, str]
+) -> None:
+    """With frames to reorder the last ones come out when the end is told; the sound may be stream 0."""
+    streams = ["-i", SAMPLE, "-t", "3", "-map", order[0], "-map", order[1]]
+    name = f"{'sound' if order[0] == '0:a' else 'picture'}-first.mp4"
+    source = clip(name, *streams, "-c:v", "libx264", "-preset", "fast", "-bf", "4", "-c:a", "libmp3lame")
+
+    manifest, _ = extracted(source)
+
+    assert manifest.facts.video is not None
+    assert manifest.facts.audio is not None
+    assert manifest.facts.video.decode_errors == manifest.facts.audio.decode_errors == 0
+    assert [frame.interval for frame in manifest.frames].count(1) == 5
+    assert manifest.sound_file is not None
