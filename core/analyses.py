@@ -247,11 +247,12 @@ def cancel(session: Session, owner: str, analysis_id: UUID) -> Analysis:
 
 
 def is_without_report(session: Session, analysis_id: UUID) -> bool:
-    """Whether what is written for it now would be for nobody: it was deleted, or ended canceled or failed.
+    """Whether what is written for it now would be for nobody.
 
-    Under a legal hold nothing is.
+    It was deleted, ended canceled or failed, or its pictures have been erased. Under a legal hold nothing is.
     """
-    wanted = or_(Analysis.status.not_in(WITHOUT_REPORT), Analysis.held_at.is_not(None))
+    shown = and_(Analysis.status.not_in(WITHOUT_REPORT), Analysis.media_erased_at.is_(None))
+    wanted = or_(shown, Analysis.held_at.is_not(None))
     return session.scalar(select(Analysis.id).where(Analysis.id == analysis_id, wanted)) is None
 
 

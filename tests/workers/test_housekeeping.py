@@ -305,6 +305,25 @@ def test_a_worker_that_had_not_noticed_the_deletion_clears_up_after_itself(calle
     assert len(owed()) == 1, "and the dispatcher looks once more"
 
 
+def test_an_extraction_that_lost_its_lease_leaves_nothing_where_all_was_erased(caller: Caller) -> None:
+    identity = submitted(caller, retention_hours=0)
+
+    def act(hold: Hold) -> None:
+        with db.transaction() as session:
+            analyses.touch(session, identity)
+            steps.hand_back(session, hold.claim)  # as if its lease had run out
+        ended(identity)
+        retention.erase_media_if_due(identity)
+        assert objects() == []
+        scratch(identity, "pictures-1-late")
+        with db.transaction() as session:
+            steps.finish(session, hold.claim)
+
+    run_step(Stage.EXTRACT, str(identity), 0, act)
+    assert load(identity).status == "completed"
+    assert objects() == []
+
+
 def judged(caller: Caller, hours: int) -> UUID:
     """An analysis that the fusion task has just completed; the storage may be away by then."""
     identity = submitted(caller, retention_hours=hours)
