@@ -1,9 +1,9 @@
 """uvicorn's HTTP/1.1 with our words and our patience.
 
 A request that is not HTTP is answered by a problem document too. A head must arrive within
-HEAD_SECONDS however it drips (Slowloris), and connections have a bound, so that they cannot use up
-the file descriptors that the database and the storage need. One address may still take all of them:
-limits per address are the proxy's work, which sees the addresses.
+HEAD_SECONDS however it drips (Slowloris), an answer must be read, and connections have a bound, so that
+they cannot use up the file descriptors that the database and the storage need. One address may still
+take all of them: limits per address are the proxy's work, which sees the addresses.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from core.errors import DeepDefendError, InvalidRequest, Unavailable
 
 #: Seconds from the first byte of a head, or from the connection, to the end of the head.
 HEAD_SECONDS: float = 10.0
+#: Seconds in which a caller who lets its answer wait must take some 50 KB of it: a slow modem does.
+READ_SECONDS: float = 60.0
 #: Of one process. 1024 is the usual bound of open files, of which the database and the storage use some.
 MAX_CONNECTIONS: int = 800
 #: Seconds after which a turned away connection may find a place.
@@ -70,6 +72,7 @@ class ProblemProtocol(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._patience: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the connection, or say that there is no place for it."""
@@ -92,7 +95,24 @@ class ProblemProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nobody is waited for any more."""
         self._stop_watching()
+        self._is_read()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The answer waits for its reader, from now on by the clock."""
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(READ_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It is being read."""
+        self._is_read()
+        super().resume_writing()
+
+    def _is_read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are not for the caller
         """Answer what h11 has just refused with a problem, and hang up."""

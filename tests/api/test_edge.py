@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import select
+import threading
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import httpx2
 import pytest
 from fastapi import FastAPI, Request
+from starlette.types import Receive, Scope, Send
 
 from api import bounds, protocol
 from api.app import create_app
@@ -168,6 +170,26 @@ def test_a_slow_body_is_none_of_the_heads_clock(address: tuple[str, int], key: s
         assert watch.closed(), "the clock of a head has run out by now"
         raw.send(body[10:])
         assert raw.answer()[0] == 202
+
+
+def test_a_caller_who_never_reads_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would keep its answer in memory, and its connection, for as long as it likes."""
+    monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
+    ended = threading.Event()
+
+    async def endless(_scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while (await receive())["type"] != "http.disconnect":
+            await send({"type": "http.response.body", "body": bytes(2**25), "more_body": True})
+        ended.set()
+
+    app = create_app()
+    app.mount("/endless", endless)
+    with serving(app) as address, Raw(address) as raw, Raw(address) as reader:
+        raw.head(target="/endless/", method="GET")
+        assert ended.wait(20)
+        reader.head(target="/assets/swagger-ui.js", method="GET")
+        assert int(reader.file.readline().split()[1]) == 200, "who reads is not disturbed"
 
 
 def test_connections_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
