@@ -9,12 +9,15 @@ never read: every task looks in Postgres whether the work is its to do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID, uuid5
 
 from celery import chord
 from celery.canvas import Signature
+from celery.signals import after_task_publish
 
-from core.domain import Lane, Stage
+from core import failpoints
+from core.domain import BRANCHES, Lane, Stage
 from core.models import Step
 from core.queue import QUEUE_OF_TASK, TASK_OF_STAGE, name_of
 from workers.app import app
@@ -53,6 +56,13 @@ def send(step: Step, lane: Lane) -> None:
 def send_chord(branches: Sequence[Step], fusion: Step, lane: Lane) -> None:
     """Ring for all branches of an analysis, and for its fusion once they have returned."""
     chord([message(step, lane) for step in branches])(message(fusion, lane), retry=False)
+
+
+@after_task_publish.connect  # type: ignore[untyped-decorator]  # Celery ships no types
+def _one_is_sent(sender: str, **_: Any) -> None:
+    """Between two messages of a chord there is no line of ours to die at but this."""
+    if sender in {TASK_OF_STAGE[branch] for branch in BRANCHES}:
+        failpoints.reach(failpoints.Point.DISPATCHER_HEADER)
 
 
 def waiting(queue: str) -> int:

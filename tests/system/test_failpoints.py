@@ -60,6 +60,7 @@ WALKS = (
     Walk(point=Point.DISPATCHER_TOLD, dies="dispatcher"),
     Walk(point=Point.BRANCH_CLOSED, dies=AUDIO, in_pool=True),
     Walk(point=Point.ERASURE_NOTED, dies="api", act=erase),
+    Walk(point=Point.DISPATCHER_HEADER, dies="dispatcher"),
     Walk(point=Point.EXTRACT_CLOSED, dies=EXTRACTION, in_pool=True),
     Walk(point=Point.FUSE_COMPLETED, dies=FUSION),
     Walk(point=Point.API_ACCEPTED, dies="api"),
