@@ -287,9 +287,9 @@ def mark_cleared(session: Session, analysis_id: UUID) -> None:
     )
 
 
-def overdue(session: Session) -> list[UUID]:
-    """What passed its deadline. Fail each in a transaction of its own."""
-    return list(session.scalars(overdue_query()))
+def overdue(session: Session, limit: int = 500) -> list[UUID]:
+    """What passed its deadline, the longest ago first. Fail each in a transaction of its own."""
+    return list(session.scalars(overdue_query().order_by(Analysis.deadline).limit(limit)))
 
 
 def overdue_query() -> Select[UUID]:

@@ -30,7 +30,8 @@ from workers import courier, housekeeping, pipeline
 log = logging.get(__name__)
 #: Any constant will do: it names "the dispatcher" among this database's advisory locks.
 DISPATCHER_LOCK = 0x0DD_0002
-#: Steps that one round publishes: then it looks again, at what is urgent and at what has to end.
+#: Analyses that one round ends for being late, and steps that it publishes: then it looks again, at what is
+#: urgent and at what has to end. After a long outage a whole day's work may be late at once.
 SOME = 50
 #: Kombu wraps most of what a dead broker raises, redis-py's own errors reach us from the chord counter.
 BROKER_ERRORS = (BrokerDown, RedisError, ConnectionError, TimeoutError)
@@ -43,7 +44,7 @@ def sweep() -> bool:
     """
     late = DeepDefendError("not done before its deadline", code="deadline_exceeded")
     with read() as session:
-        overdue = analyses.overdue(session)
+        overdue = analyses.overdue(session, SOME)
     _end([(analysis_id, late) for analysis_id in overdue])
     with transaction() as session:
         requeued = steps.requeue_expired(session, settings().steps)
@@ -56,7 +57,7 @@ def sweep() -> bool:
     with read() as session:
         stuck = analyses.stuck(session)
     _end(stuck)
-    more = publish_owed()
+    more = publish_owed() or len(overdue) == SOME
     return courier.sweep() or more
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from cli.stack.servers import ValkeyServer
 from core import analyses, db, outbox, steps
 from core.config import settings
-from core.domain import AnalysisStatus, Stage, StepStatus
+from core.domain import AnalysisStatus, Lane, Stage, StepStatus, Terms
 from core.models import Step
 from core.queue import Queue, names_of
 from tests.conftest import point_settings
@@ -206,6 +206,23 @@ def test_nothing_is_marked_while_the_broker_is_away(own_broker: ValkeyServer, ex
     dispatcher.sweep()
     assert published(extracted)["fuse-0"]
     assert waiting() == {"video": 2, "audio": 1}
+
+
+def test_thousands_that_are_late_hold_back_nobody(ringing: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ringing
+    monkeypatch.setattr(dispatcher, "SOME", 2)
+    with db.transaction() as session:
+        late = [create_analysis(session).id for _ in range(3)]
+        session.execute(text("UPDATE analyses SET deadline = now() - interval '1 minute'"))
+        urgent = create_analysis(session, terms=Terms(lane=Lane.INTERACTIVE))
+    assert dispatcher.sweep(), "there is more"
+    with db.read() as session:
+        statuses = [analyses.load(session, identity).status for identity in late]
+    assert sorted(statuses) == ["failed", "failed", "queued"]
+    assert published(urgent.id) == {"extract-0": True}
+    dispatcher.sweep()
+    with db.read() as session:
+        assert {analyses.load(session, identity).status for identity in late} == {"failed"}
 
 
 @contextmanager
