@@ -131,6 +131,13 @@ def media(s3: S3Server, bucket: str) -> Iterator[Bucket]:
     assert found.unfinished() == [], "an upload was left unfinished in the storage"
 
 
+@pytest.fixture
+def parts_go(s3: S3Server, bucket: str) -> Iterator[None]:
+    """Uploads in parts that the test began and never ended are gone after it."""
+    yield
+    Bucket(s3, bucket).abort_unfinished()
+
+
 def send(http: httpx2.Client, content: bytes, name: str = "clip.mp4", **fields: str) -> httpx2.Response:
     """Submit a file."""
     return http.post("/v1/analyses", files={"file": (name, content)}, data=fields)

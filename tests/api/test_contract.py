@@ -66,7 +66,7 @@ def drawn() -> list[tuple[Any, GenerationMode]]:
 
 
 @pytest.mark.parametrize(("operation", "mode"), drawn(), ids=lambda part: getattr(part, "label", str(part)))
-@pytest.mark.usefixtures("clean_database")
+@pytest.mark.usefixtures("clean_database", "parts_go")
 def test_every_answer_is_as_documented(
     address: tuple[str, int], operation: Any, mode: GenerationMode
 ) -> None:

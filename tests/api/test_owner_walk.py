@@ -42,6 +42,7 @@ WALK: Final = [
     if path.startswith("/v1/")
 ]
 MARK: Final = "alices-own-words"
+pytestmark = pytest.mark.usefixtures("parts_go")
 
 
 @pytest.fixture
