@@ -57,6 +57,22 @@ def test_nothing_that_a_file_names_is_opened(
     assert tried >= 120
 
 
+def box(kind: bytes, content: bytes) -> bytes:
+    return (len(content) + 8).to_bytes(4, "big") + kind + content
+
+
+def test_a_reference_movie_leads_nowhere(tmp_path: Path, trap: Trap) -> None:
+    """QuickTime's own way to say that the film lies elsewhere."""
+    source = tmp_path / "source"
+    for address in trap.bait:
+        name = address.encode() + b"\0"
+        where = box(b"rdrf", bytes(4) + b"url " + len(name).to_bytes(4, "big") + name)
+        source.write_bytes(box(b"ftyp", b"qt  " + bytes(4)) + box(b"moov", box(b"rmra", box(b"rmda", where))))
+        read_all(source)
+
+    assert trap.touched() == []
+
+
 def test_the_trap_would_have_noticed(tmp_path: Path, trap: Trap) -> None:
     """FFmpeg without the allow-list follows a list of files to the secret."""
     source = tmp_path / "source.ffconcat"
