@@ -21,6 +21,7 @@ TAIL_BYTES: Final = 64 * 1024
 TICK_SECONDS: Final = 1.0
 #: How often threads and disk are looked at; RLIMIT_FSIZE bounds one file alone.
 LOOK_SECONDS: Final = 0.2
+_SETUP_SECONDS = 10  # of bwrap, on a machine that is busy; 12 milliseconds are usual
 _GONE_SECONDS = 10  # what the kernel may take to clear away a killed namespace; milliseconds are usual
 _SIGNALLED = 128  # what a shell, and bwrap, adds to the number of a signal
 
@@ -91,12 +92,17 @@ def attend(
 
 
 def _first_within(info: int) -> int | None:
-    """A handle of the namespace's first process, from bwrap's JSON; None when bwrap gave up before."""
+    """A handle of the namespace's first process, from bwrap's JSON; None when it gave up, or has ended."""
     said = b""
-    while chunk := os.read(info, 4096):
+    while select.select([info], [], [], _SETUP_SECONDS)[0] and (chunk := os.read(info, 4096)):
         said += chunk
-        with suppress(ValueError):
-            return os.pidfd_open(json.loads(said)["child-pid"])
+        try:
+            first = json.loads(said)["child-pid"]
+        except ValueError:  # not the whole of it yet
+            continue
+        with suppress(OSError):  # it has ended, or the kernel is older than 5.3
+            return os.pidfd_open(first)
+        return None
     return None
 
 

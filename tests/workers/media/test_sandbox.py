@@ -304,3 +304,14 @@ def test_a_probe_admits_what_is_not() -> None:
 
     assert (found.level, found.calls) == (RLIMITS, False)
     assert found.why == "bubblewrap is not installed"
+
+
+def test_a_kernel_without_process_handles_still_runs_it(
+    tmp_path: Path, bubblewrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(_: int) -> int:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", missing)
+
+    assert attempt("print('ran')", tmp_path, bubblewrap).output == "ran\n"
