@@ -198,7 +198,7 @@ def test_a_forged_call_is_noticed(stage: Run) -> None:
 
 
 def test_news_of_what_was_deleted_are_noticed(stage: Run) -> None:
-    stage.record.deleted_at = now() - 1
+    stage.record.deleted_at = now() - 5
     found = stage.broken()["none_after_deletion"]
     assert any("too late" in line for line in found)
     assert any("is still there" in line for line in found)
