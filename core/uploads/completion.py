@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import func, select, update
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from core import failpoints
 from core.db import transaction
@@ -46,11 +47,11 @@ def complete(owner: str, upload_id: UUID, *, etags: Sequence[tuple[int, str]] = 
         row = _lease(session, owner, upload_id)
     if row.status in {UploadStatus.COMPLETED, UploadStatus.USED}:
         return row
+    lease = _Lease(row)
     try:
-        found = _joined(row, etags)
+        found = _joined(row, lease, etags)
     except BaseException:  # whatever it was, the next one need not wait for the lease
-        with transaction() as session:
-            _release(session, upload_id)
+        lease.release()
         raise
     failpoints.reach(failpoints.Point.UPLOAD_JOINED)
     return _close(row, found)
@@ -71,30 +72,44 @@ def _lease(session: Session, owner: str, upload_id: UUID) -> Upload:
     return row
 
 
-def _renewing(upload_id: UUID) -> Callable[[], None]:
-    """A checkpoint that renews the lease every few seconds."""
-    due = time.monotonic() + RENEW_SECONDS
+class _Lease:
+    """Ours for as long as the row holds the moment that we wrote: whoever took it over wrote another."""
 
-    def checkpoint() -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            due = time.monotonic() + RENEW_SECONDS
-            with transaction() as session:
-                expiry = func.now() + LEASE
-                session.execute(update(Upload).where(Upload.id == upload_id).values(lease_expires=expiry))
+    def __init__(self, row: Upload) -> None:
+        self._upload_id, self._expires = row.id, row.lease_expires
+        self._due = time.monotonic() + RENEW_SECONDS
 
-    return checkpoint
+    def checkpoint(self) -> None:
+        """Renew it every few seconds. Raises CompletionInProgress when it is another's by now."""
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + RENEW_SECONDS
+        with transaction() as session:
+            renewed = session.scalar(self._write(func.clock_timestamp() + LEASE))
+        if renewed is None:
+            raise CompletionInProgress(retry_after=LONGEST_WAIT)
+        self._expires = renewed
+
+    def release(self) -> None:
+        """Let the next one begin at once, unless somebody has."""
+        with transaction() as session:
+            session.execute(self._write(None))
+
+    def _write(self, expires: Any) -> ReturningUpdate[Any]:
+        return (
+            update(Upload)
+            .where(Upload.id == self._upload_id, Upload.lease_expires == self._expires)
+            .values(lease_expires=expires)
+            .returning(Upload.lease_expires)
+            .execution_options(synchronize_session=False)
+        )
 
 
-def _release(session: Session, upload_id: UUID) -> None:
-    session.execute(update(Upload).where(Upload.id == upload_id).values(lease_expires=None))
-
-
-def _joined(row: Upload, etags: Sequence[tuple[int, str]]) -> Digest:
+def _joined(row: Upload, lease: _Lease, etags: Sequence[tuple[int, str]]) -> Digest:
     """Make the object, unless a former try has, and read it through."""
     fresh = _join(row, etags)
     try:
-        return storage().digest(row.object_key, checkpoint=_renewing(row.id))
+        return storage().digest(row.object_key, checkpoint=lease.checkpoint)
     except NotFound as error:
         if fresh:  # aborted a moment ago, or a storage that shows things late: the next try sees which
             raise StorageError(f"{row.object_key} is not there though its parts were joined") from error

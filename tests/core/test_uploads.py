@@ -275,7 +275,7 @@ def test_a_completion_goes_on_where_a_killed_one_ended(
     monkeypatch: pytest.MonkeyPatch, method: str, *, after: bool
 ) -> None:
     row, data = sent(PART + 1)
-    monkeypatch.setattr(completion, "_release", lambda *_: None)  # the dead release nothing
+    monkeypatch.setattr(completion._Lease, "release", lambda *_: None)  # the dead release nothing
     die_at(monkeypatch, method, after=after)
     with pytest.raises(Died):
         finish(row)
@@ -325,23 +325,40 @@ def test_a_long_reading_keeps_its_lease(monkeypatch: pytest.MonkeyPatch) -> None
     row, _ = sent(3 * MiB)
     monkeypatch.setattr(completion, "RENEW_SECONDS", 0.0)
     seen: list[Any] = []
-    real = completion._renewing
+    real = completion._Lease.checkpoint
 
-    def watched(upload_id: Any) -> Call:
-        renew = real(upload_id)
+    def watched(lease: completion._Lease) -> None:
+        real(lease)
+        with db.read() as session:
+            seen.append(session.get_one(Upload, row.id).lease_expires)
 
-        def checkpoint() -> None:
-            renew()
-            with db.read() as session:
-                seen.append(session.get_one(Upload, row.id).lease_expires)
-
-        return checkpoint
-
-    monkeypatch.setattr(completion, "_renewing", watched)
+    monkeypatch.setattr(completion._Lease, "checkpoint", watched)
     finish(row)
     assert len(seen) >= 3
     assert seen == sorted(seen)
     assert seen[0] < seen[-1]
+
+
+def test_one_that_slept_through_its_lease_leaves_the_other_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its renewal nor its end touches what is the second one's by then."""
+    row, data = sent(3 * MiB)
+    monkeypatch.setattr(completion, "RENEW_SECONDS", 0.0)
+    real = S3Storage.digest
+
+    def overtaken(self: S3Storage, *values: Any, **named: Any) -> Any:
+        monkeypatch.setattr(S3Storage, "digest", real)
+        with db.transaction() as session:
+            session.execute(text("UPDATE uploads SET lease_expires = now() + interval '20 s'"))
+        return real(self, *values, **named)
+
+    monkeypatch.setattr(S3Storage, "digest", overtaken)
+    with pytest.raises(CompletionInProgress):
+        finish(row)
+    held = current(row)
+    assert held is not None
+    assert held.lease_expires is not None, "the other's lease stands"
+    parcels.age(row, 60)
+    assert finish(row).sha256 == hashlib.sha256(data).hexdigest()
 
 
 def test_one_that_is_aborted_while_it_is_read_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
