@@ -121,8 +121,9 @@ def test_a_decoder_gone_bad_fails_its_step_and_nothing_else(
     before = {process.pid for process in psutil.process_iter()}
     good = extraction.PROGRAM
     take_over(monkeypatch, code)
+    patience = timedelta(seconds=4 if "decoder_timeout" in codes else 60)  # a busy disk fills slowly
 
-    assert ran(tmp_path) in codes
+    assert ran(tmp_path, decode_seconds=patience) in codes
 
     assert descendants(before) == []
     assert not (tmp_path / "work" / "input").is_symlink()
