@@ -133,9 +133,11 @@ def _workers(processes: Sequence[WorkerProcess]) -> Component:
     """Live processes by queue: from their rows, for a worker can answer pings and consume nothing."""
     counts = {name: sum(name in process.queues for process in processes) for name in names_of()}
     idle = [queue for queue, count in counts.items() if count == 0]
+    # The levels under which files are decoded; two of them when hosts differ.
+    facts = {"queues": counts, "sandbox": sorted({it.sandbox for it in processes if it.sandbox})}
     if idle:
-        return _degraded(f"nobody works on: {', '.join(idle)}", queues=counts)
-    return _ok("every queue has a worker", queues=counts)
+        return _degraded(f"nobody works on: {', '.join(idle)}", **facts)
+    return _ok("every queue has a worker", **facts)
 
 
 def _detectors(processes: Sequence[WorkerProcess]) -> Component:

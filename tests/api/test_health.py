@@ -64,7 +64,10 @@ def test_all_is_well(http: httpx2.Client) -> None:
     assert {name: component["status"] for name, component in components.items()} == dict.fromkeys(
         ["broker", "database", "detectors", "schema", "storage", "workers"], "ok"
     )
-    assert components["workers"]["facts"]["queues"] == dict.fromkeys(names_of(), 1)
+    assert components["workers"]["facts"] == {
+        "queues": dict.fromkeys(names_of(), 1),
+        "sandbox": ["rlimits"],
+    }
 
 
 @pytest.mark.usefixtures("all_well")
