@@ -15,7 +15,7 @@ from chaos.ledger import Ledger
 from chaos.plan import Job, Kind
 from chaos.receiver import Receiver
 from chaos.stack import WORKERS, Row, Stack
-from core.domain import TERMINAL
+from core.domain import TERMINAL, Reason
 from core.webhooks.domain import EventType
 
 #: A dispatcher that is dead, or waits for the database, ends what is overdue when it is back.
@@ -186,10 +186,10 @@ def same_answer(case: Case) -> Finding:
 
 def no_fenced_write(case: Case) -> Finding:
     """Results were written only in the transaction in which their step's holder closed it."""
+    held = [row for row in case.closings if _by_its_holder(row)]
     closed_in = defaultdict(set)
-    for row in case.closings:
-        if row["old_status"] == "running" and row["old_owner"]:
-            closed_in[row["tx"], row["analysis"]].add(row["stage"])
+    for row in held:
+        closed_in[row["tx"], row["analysis"]].add(row["stage"])
     deleted_in = {row["tx"] for row in case.deaths.values()}
     broken = []
     for write in case.intervals:
@@ -199,15 +199,20 @@ def no_fenced_write(case: Case) -> Finding:
             broken.append(
                 f"{write['analysis']} interval {write['index']}: {write['op']} {stage} without its step"
             )
-    closers = {
-        (str(r["analysis"]), r["stage"], r["shard"], r["old_attempt"], r["old_owner"]) for r in case.closings
-    }
+    closers = {(str(r["analysis"]), r["stage"], r["shard"], r["old_attempt"], r["old_owner"]) for r in held}
     for line in case.fenced:
         key = (line["analysis_id"], line["stage"], line["shard"], line["attempt"], line["boot_id"])
         if key in closers:
             broken.append(f"{key} was fenced and closed its step all the same")
     looked = f"{len(case.intervals)} writes, {len(case.fenced)} fenced attempts"
     return _finding("no write by a fenced attempt", looked, broken)
+
+
+def _by_its_holder(closing: Row) -> bool:
+    """Not by who ended its analysis, nor by the dispatcher once its holder was lost."""
+    reason = closing["reason"] or ""
+    taken_away = reason.startswith("analysis_") or reason == Reason.WORKER_LOST
+    return closing["old_status"] == "running" and closing["old_owner"] is not None and not taken_away
 
 
 def runs_within_attempts(case: Case) -> Finding:

@@ -180,6 +180,17 @@ def test_a_fenced_attempt_that_closed_its_step_is_noticed(stage: Run) -> None:
     assert "was fenced and closed" in stage.broken()["no_fenced_write"][0]
 
 
+def test_who_is_fenced_by_a_cancellation_has_not_closed_its_step(stage: Run) -> None:
+    with db.transaction() as session:
+        analysis = submit(session)
+        claim = claim_step(session, analysis.id, Stage.EXTRACT, owner="boot")
+    with db.transaction() as session:
+        analyses.transition(session, analysis.id, AnalysisStatus.CANCELED)
+    line = {"action": "step_fenced", "analysis_id": str(analysis.id), "boot_id": "boot"}
+    stage.probe.said = json.dumps({**line, "stage": "extract", "shard": 0, "attempt": claim.attempt})
+    assert "no_fenced_write" not in stage.broken()
+
+
 def test_an_end_that_nobody_was_told_of_is_noticed(stage: Run) -> None:
     stage.receiver._calls.clear()
     assert "nobody was told" in stage.broken()["each_event_told"][0]
