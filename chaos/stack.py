@@ -75,6 +75,7 @@ class Stack:
                 stderr=errors,
                 text=True,
                 env=ours | {"HF_HUB_OFFLINE": "1"} | self._environment,
+                start_new_session=True,  # a shell that ends while we hold it must not hang it up
             )
         assert self._process.stdout is not None  # noqa: S101 - for the type checker: it is a pipe
         line = self._process.stdout.readline()
