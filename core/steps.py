@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Select, and_, cast, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session, aliased
 
@@ -26,6 +27,10 @@ from core.models import Analysis, Step
 #: What this code writes into `Step.payload` and can read. Raised when workers of the version before could
 #: not read it: they leave such steps to others, and so does a dispatcher of theirs.
 FORMAT: Final = 1
+#: In the detail of a step: how often our own servers were away while it ran.
+OUTAGES: Final = "outages"
+#: Two minutes between two tries, from 15 s.
+LONGEST_DOUBLING: Final = 3
 #: The channel the dispatcher listens to; a NOTIFY is delivered with the commit that caused it.
 CHANNEL = "deepdefend_steps"
 
@@ -175,7 +180,7 @@ def hand_back(session: Session, claim: Claim) -> None:
 
 
 def retry_later(session: Session, claim: Claim, reason: str, config: StepSettings) -> bool:
-    """Try again when something outside did not answer; False when that was the last attempt.
+    """Try again when somebody else's server did not answer; False when that was the last attempt.
 
     The next try comes after `republish_after`, the one after that eight times as late: with three
     attempts and 15 s, an outage of two minutes costs nothing but time.
@@ -194,6 +199,26 @@ def retry_later(session: Session, claim: Claim, reason: str, config: StepSetting
         published_at=func.now() + later,
     )
     return True
+
+
+def wait_out(session: Session, claim: Claim, reason: str, config: StepSettings) -> None:
+    """Try again when our own storage or database was away: no fault of the step, so it costs no attempt.
+
+    After `republish_after`, then twice as late each time, up to eight times. The deadline ends it.
+    """
+    outages = session.scalar(select(Step.detail[OUTAGES].as_integer()).where(_held(claim))) or 0
+    later = config.republish_after * (2 ** min(outages, LONGEST_DOUBLING) - 1)
+    _write(
+        session,
+        claim,
+        status=StepStatus.PENDING.value,
+        attempt=Step.attempt - 1,
+        reason=reason,
+        detail=Step.detail.concat(cast({OUTAGES: outages + 1}, JSONB)),
+        lease_owner=None,
+        lease_expires=None,
+        published_at=func.now() + later,
+    )
 
 
 def _write(session: Session, claim: Claim, **values: Any) -> None:

@@ -82,7 +82,8 @@ def _guarded(hold: Hold, act: Work) -> None:
     except Exception as error:  # a bug in a detector or a decoder must end the step, not the analysis
         if _is_outage(error):
             log.warning("an outage, trying again later", action="step_retried", exc_info=True)
-            _retry(hold, error.code if isinstance(error, DeepDefendError) else "database_unavailable")
+            reason = error.code if isinstance(error, DeepDefendError) else "database_unavailable"
+            _retry(hold, reason, ours=_is_ours(error))
         else:
             log.exception("the step failed", action="step_crashed")
             _close(hold, DeepDefendError(_message(error)))
@@ -93,6 +94,11 @@ def _guarded(hold: Hold, act: Work) -> None:
 def _is_outage(error: Exception) -> bool:
     """Also a broken connection or a demoted primary, under whatever name the driver raises it."""
     return isinstance(error, OUTAGES) or (isinstance(error, DBAPIError) and error.connection_invalidated)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Our own storage or database is away: a whole queue may meet that within a second."""
+    return isinstance(error, StorageError) or (isinstance(error, DBAPIError) and error.connection_invalidated)
 
 
 def _message(error: Exception) -> str:
@@ -125,11 +131,12 @@ def _close(hold: Hold, error: DeepDefendError) -> None:
     log.warning(error.detail, action="step_failed", code=error.code)
 
 
-def _retry(hold: Hold, reason: str) -> None:
+def _retry(hold: Hold, reason: str, *, ours: bool) -> None:
     try:
         with transaction() as session:
             analyses.touch(session, hold.claim.analysis_id)
-            steps.retry_later(session, hold.claim, reason, settings().steps)
+            again = steps.wait_out if ours else steps.retry_later
+            again(session, hold.claim, reason, settings().steps)
     except Fenced:
         hold.lose()
         log.warning("lease lost before the retry was written", action="step_fenced")

@@ -185,6 +185,28 @@ def test_a_long_outage_is_waited_for_longer(session: Session) -> None:
         assert len(outbox.owed(session, CONFIG)) == 1
 
 
+def test_an_outage_of_our_own_is_waited_out_ever_longer_until_the_deadline(session: Session) -> None:
+    analysis = create_analysis(session)
+    pause = CONFIG.republish_after.total_seconds() + 1
+    for waits in (1, 2, 4, 8, 8, 8):
+        claim = claim_step(session, analysis.id, Stage.EXTRACT)
+        steps.wait_out(session, claim, "storage_unavailable", CONFIG)
+        row = status_of(session, claim)
+        assert (row.status, row.reason, row.attempt) == ("pending", "storage_unavailable", 0)
+        for _ in range(waits):
+            assert outbox.owed(session, CONFIG) == []
+            age(session, pause)
+        assert len(outbox.owed(session, CONFIG)) == 1
+
+
+def test_one_that_lost_its_lease_waits_for_nothing(session: Session) -> None:
+    analysis = create_analysis(session)
+    claim = claim_step(session, analysis.id, Stage.EXTRACT)
+    steps.hand_back(session, claim)
+    with pytest.raises(Fenced):
+        steps.wait_out(session, claim, "storage_unavailable", CONFIG)
+
+
 def test_what_was_never_published_is_owed(session: Session) -> None:
     analysis = create_analysis(session)
     owed = outbox.owed(session, CONFIG)

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from core import analyses, db, results, steps
 from core.config import settings
 from core.domain import Stage, StepStatus
-from core.errors import DetectorUnavailable, Fenced, MediaError, StorageError
+from core.errors import DetectorUnavailable, Fenced, MediaError, StorageError, Unreachable
 from core.models import Analysis, Step
 from tests.core.factories import build_manifest, claim_step, create_analysis, expire_leases, extract
 from workers.base import MESSAGE_LENGTH, run_step
@@ -151,8 +151,24 @@ def test_a_database_that_goes_away_while_closing_leaves_the_step_to_its_lease(ex
     assert seen(extracted, Stage.VIDEO)[1].status == "running"
 
 
-@pytest.mark.parametrize("error", [StorageError("no answer"), ConnectionResetError()])
-def test_an_outage_is_tried_again_later(extracted: UUID, error: Exception) -> None:
+def test_an_outage_of_our_own_storage_costs_no_attempt(extracted: UUID) -> None:
+    """Within a second a whole queue may meet a storage that restarts, and again at the next restart."""
+    for _ in range(3 * settings().steps.max_attempts):
+        run_step(Stage.VIDEO, str(extracted), 0, raising(StorageError("no answer")))
+        step = seen(extracted, Stage.VIDEO)[1]
+        assert (step.status, step.reason, step.attempt) == ("pending", "storage_unavailable", 0)
+    run_step(Stage.VIDEO, str(extracted), 0, finish)
+    step = seen(extracted, Stage.VIDEO)[1]
+    assert (step.status, step.reason, step.attempt) == ("done", None, 1)
+
+
+def finish(hold: Hold) -> None:
+    with db.transaction() as session:
+        results.record_findings(session, hold.claim, [])
+
+
+@pytest.mark.parametrize("error", [Unreachable("no answer"), ConnectionResetError()])
+def test_an_outage_of_others_is_tried_again_later(extracted: UUID, error: Exception) -> None:
     for attempt in range(1, settings().steps.max_attempts + 1):
         run_step(Stage.VIDEO, str(extracted), 0, raising(error))
         step = seen(extracted, Stage.VIDEO)[1]
