@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery.backends.redis import RedisBackend
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from core import logging
+
+log = logging.get(__name__)
 
 
 class ChordCounter(RedisBackend):  # type: ignore[misc]  # Celery ships no types
@@ -18,6 +26,28 @@ class ChordCounter(RedisBackend):  # type: ignore[misc]  # Celery ships no types
     def on_task_call(self, producer: Any, task_id: str) -> dict[str, Any]:  # noqa: ARG002 - Celery's signature
         """Subscribe to nothing."""
         return {}
+
+    def mark_as_done(self, *arguments: Any, **named: Any) -> None:
+        """Count a header as returned. A broker that is away must not reach the task's own process.
+
+        What is raised here is raised outside the task's body: Celery then never gives its place back, and
+        after as many of them as it has places the worker lives, beats, and takes nothing more. The count is
+        not missed: what a silent chord owes is in Postgres, and the dispatcher rings for it.
+        """
+        with self._forgiven():
+            super().mark_as_done(*arguments, **named)
+
+    def mark_as_failure(self, *arguments: Any, **named: Any) -> None:
+        """The same for a task that raised."""
+        with self._forgiven():
+            super().mark_as_failure(*arguments, **named)
+
+    @contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        try:
+            yield
+        except (RedisError, OperationalError, OSError) as error:
+            log.warning("not counted in its chord", action="chord_not_counted", error=str(error))
 
     def add_pending_result(self, result: Any, weak: bool = False, start_drainer: bool = True) -> Any:  # noqa: ARG002, FBT001, FBT002 - Celery's signature
         """Wait for nothing: nobody asks for the result."""
