@@ -27,6 +27,10 @@ class ChordCounter(RedisBackend):  # type: ignore[misc]  # Celery ships no types
         """Subscribe to nothing."""
         return {}
 
+    def store_result(self, task_id: str, result: Any, state: str, **_: Any) -> Any:  # noqa: ARG002 - Celery's signature
+        """Store nothing: the chord has a count of its own, and nobody asks for a result."""
+        return result
+
     def mark_as_done(self, *arguments: Any, **named: Any) -> None:
         """Count a header as returned. A broker that is away must not reach the task's own process.
 
