@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ from chaos.run import Wish, run
 def main(argv: Sequence[str] | None = None) -> int:
     """Run and report."""
     asked = _arguments(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends the run ends its stack
     wish = Wish(
         jobs=asked.jobs,
         seconds=asked.seconds,
