@@ -108,12 +108,15 @@ def _observed(ended: list[Outcome], level: str) -> Iterator[None]:
 
     setattr(sandbox, "run", observe)  # noqa: B010 - a plain assignment is no type's business either
     setattr(sandbox, "level", lambda: level)  # noqa: B010
-    logging.getLogger("workers.media").setLevel(logging.ERROR)
+    logger = logging.getLogger("workers.media")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
         setattr(sandbox, "run", run)  # noqa: B010
         setattr(sandbox, "level", ask)  # noqa: B010
+        logger.setLevel(before)
 
 
 def _uncaught(ended: list[Outcome]) -> list[str]:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx2
 import pytest
+import structlog
 
 from core import logging as our_logging
 from core.config import ChecksumMode, S3Settings, settings
@@ -219,5 +220,7 @@ def test_no_log_has_an_address_even_when_debugging(
     finally:
         root.handlers, level = before
         root.setLevel(level)
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
     assert parse_qs(urlsplit(url).query)["X-Amz-Signature"][0] not in written.getvalue()
     assert "CanonicalRequest" not in written.getvalue()
