@@ -17,6 +17,12 @@ depends_on = None
 
 
 def upgrade() -> None:
+    _create_endpoints()
+    _create_deliveries()
+    _create_attempts()
+
+
+def _create_endpoints() -> None:
     op.create_table(
         "webhook_endpoints",
         sa.Column("id", sa.UUID(), nullable=False),
@@ -43,6 +49,9 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("url IS NULL"),
     )
+
+
+def _create_deliveries() -> None:
     op.create_table(
         "webhook_deliveries",
         sa.Column("id", sa.UUID(), nullable=False),
@@ -120,6 +129,9 @@ def upgrade() -> None:
         ["endpoint_id", "created_at", "id"],
         unique=False,
     )
+
+
+def _create_attempts() -> None:
     op.create_table(
         "webhook_attempts",
         sa.Column("delivery_id", sa.UUID(), nullable=False),
