@@ -19,6 +19,7 @@ depends_on = None
 def upgrade() -> None:
     _create_endpoints()
     _create_deliveries()
+    _index_deliveries()
     _create_attempts()
 
 
@@ -106,6 +107,9 @@ def _create_deliveries() -> None:
             "event_id", "endpoint_id", name=op.f("uq_webhook_deliveries_event_id_endpoint_id")
         ),
     )
+
+
+def _index_deliveries() -> None:
     op.create_index(
         op.f("ix_webhook_deliveries_analysis_id"), "webhook_deliveries", ["analysis_id"], unique=False
     )
