@@ -11,10 +11,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from chaos.clips import WHOLE, Clips
+from chaos.database import Row
 from chaos.ledger import Ledger
 from chaos.plan import Job, Kind
 from chaos.receiver import Receiver
-from chaos.stack import WORKERS, Row, Stack
+from chaos.stack import WORKERS, Stack
 from core.domain import TERMINAL, Reason
 from core.webhooks.domain import EventType
 

@@ -14,9 +14,9 @@ from typing import Any, Final, Self
 
 import httpx2
 import psutil
-import psycopg2
-import psycopg2.extras
 
+from chaos import database
+from chaos.database import Row
 from cli.stack.environment import of_data_dir
 from cli.stack.folder import Folder
 from cli.stack.ports import free_port
@@ -37,7 +37,6 @@ WORDS: Final = {
     "flower": " flower ",
     **{f"worker-{name}": f"--hostname {name}@" for name in WORKERS},
 }
-Row = dict[str, Any]
 
 
 class StackLost(Exception):
@@ -159,20 +158,15 @@ class Stack:
 
     def connect(self) -> Any:
         """A connection to its database that the product knows nothing of; commits each statement."""
-        url = of_data_dir(self.data_dir)["DEEPDEFEND_DATABASE_URL"]
-        connection = psycopg2.connect(url, connect_timeout=5, application_name="chaos")
-        connection.autocommit = True
-        return connection
+        return database.connect(self._database_url)
+
+    @property
+    def _database_url(self) -> str:
+        return of_data_dir(self.data_dir)["DEEPDEFEND_DATABASE_URL"]
 
     def rows(self, query: str, *values: Any) -> list[Row]:
         """What its database answers. Raises psycopg2.OperationalError while that is away."""
-        connection = self.connect()
-        try:
-            with connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
-                cursor.execute(query, values or None)
-                return [dict(row) for row in cursor.fetchall()]
-        finally:
-            connection.close()
+        return database.rows(self._database_url, query, *values)
 
     def storage(self) -> S3Server:
         """Its object storage, as a client's way in."""

@@ -6,17 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-import psycopg2
-import psycopg2.extras
 from sqlalchemy import text
 
-from chaos import witness
+from chaos import database, witness
 from chaos.clips import Clips
+from chaos.database import Row
 from chaos.invariants import INVARIANTS, Case
 from chaos.ledger import Ledger
 from chaos.plan import Job
 from chaos.receiver import Receiver
-from chaos.stack import Row, Stack
+from chaos.stack import Stack
 from core import db
 
 
@@ -27,18 +26,10 @@ class Probe:
         self._url, self.said = url, said
 
     def connect(self) -> Any:
-        connection = psycopg2.connect(self._url)
-        connection.autocommit = True
-        return connection
+        return database.connect(self._url)
 
     def rows(self, query: str, *values: Any) -> list[Row]:
-        connection = self.connect()
-        try:
-            with connection.cursor(cursor_factory=psycopg2.extras.RealDictCursor) as cursor:
-                cursor.execute(query, values or None)
-                return [dict(row) for row in cursor.fetchall()]
-        finally:
-            connection.close()
+        return database.rows(self._url, query, *values)
 
     def logs(self, service: str) -> str:
         return self.said if service == "worker-video" else ""

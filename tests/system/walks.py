@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from chaos.clips import box
+from chaos.database import Row
 from chaos.http import Caller
 from chaos.receiver import Receiver
 from chaos.senders import ANALYSES, Site
-from chaos.stack import Row, Stack
+from chaos.stack import Stack
 from core.domain import TERMINAL
 from core.failpoints import STATUS, Point
 from tests.cli.stack.patience import eventually
