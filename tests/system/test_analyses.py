@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import psutil
@@ -167,9 +168,10 @@ def children(stack: RunningStack, queue: str) -> list[psutil.Process]:
 
 
 def long_clip(folder: Path) -> Path:
-    """Long enough that a kill comes in the middle of its extraction."""
+    """Long enough that a kill comes in the middle of its extraction; bytes that no other test sends."""
     source = "testsrc2=size=1280x720:rate=30:duration=90"
-    return generated(folder / "long.mp4", source, "-c:v", "libx264", "-preset", "ultrafast")
+    own = ("-metadata", f"comment={uuid4()}")
+    return generated(folder / "long.mp4", source, "-c:v", "libx264", "-preset", "ultrafast", *own)
 
 
 def extracting(stack: RunningStack, identity: str) -> bool:
