@@ -18,6 +18,8 @@ Model = TypeVar("Model", bound=BaseModel)
 FIELD_BOUNDS: Final[dict[str, int]] = {
     "interval_seconds": 32,
     "frames_per_interval": 32,
+    "operating_point": 32,
+    "stability": 16,
     "lane": 32,
     "deadline_seconds": 32,
     "retention_hours": 32,

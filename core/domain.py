@@ -105,6 +105,11 @@ class Reason(StrEnum):
     CONFLICTING_MODALITIES = "conflicting_modalities"
     BETWEEN_THRESHOLDS = "between_thresholds"
     NOTHING_SCORED = "nothing_scored"
+    MANIPULATION_TRACE = "manipulation_trace"  #: the trace detector speaks where nothing else accuses
+    UNSTABLE_UNDER_REENCODING = "unstable_under_reencoding"  #: another delivery of it gets another verdict
+    MUSIC = "music"  #: music covers what voice there may be
+    CLIPPED = "clipped"  #: the sound is overdriven: what a detector hears there is the distortion
+    NARROW_BAND = "narrow_band"  #: a telephone's band: no accusation, but the detectors were not made for it
 
 
 class Region(StrEnum):
@@ -141,6 +146,21 @@ class Lane(StrEnum):
     BATCH = "batch"  #: thousands, by tomorrow
 
 
+class OperatingPoint(StrEnum):
+    """How an error of one kind is weighed against the other. Figures stand in the detectors' calibrations."""
+
+    FPR_1 = "fpr_1"  #: at most 1 of 100 unaltered files accused
+    FPR_5 = "fpr_5"  #: at most 5 of 100
+    BALANCED = "balanced"  #: both errors equally likely
+
+
+class Label(StrEnum):
+    """What a person knows of a file, from elsewhere."""
+
+    REAL = "real"
+    FAKE = "fake"
+
+
 #: The bounds of the timeline, from the product's first description: 2 s and 5 frames by default.
 IntervalSeconds = Annotated[float, Field(ge=1, le=5)]
 FramesPerInterval = Annotated[int, Field(ge=1, le=25)]
@@ -151,6 +171,8 @@ class Options(Frozen):
 
     interval_seconds: IntervalSeconds = 2.0
     frames_per_interval: FramesPerInterval = 5
+    operating_point: OperatingPoint = OperatingPoint.BALANCED
+    stability: bool = False  #: score re-encoded, scaled and cropped copies too
 
 
 #: Ten years: what is to be kept longer is kept by a legal hold or by its owner.

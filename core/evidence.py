@@ -7,7 +7,7 @@ interval rows. Both are validated on reading: the decoder handles hostile bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -82,6 +82,15 @@ class Frame(Frozen):
     faces: tuple[Face, ...] = ()
 
 
+class LipSync(Frozen):
+    """How the opening of a track's mouth goes with the loudness. It informs, it never decides."""
+
+    correlation: Annotated[float, Field(ge=-1, le=1)]  #: highest within the lags that were tried
+    lag_seconds: float  #: positive: the sound comes later than the picture
+    seconds: float  #: of voiced, visible time it was measured on
+    null_share: Probability  #: share of real talkers that match no better (docs/detection.md); low: mismatch
+
+
 class Track(Frozen):
     """One face through time."""
 
@@ -90,6 +99,7 @@ class Track(Frozen):
     end: float
     frames: int
     thumbnail: str | None  #: file name of its sharpest crop as JPEG, relative to the artifact folder
+    lips: LipSync | None = None  #: null: no sound, no voice, or too little of both together
 
 
 class CropShard(Frozen):
@@ -124,6 +134,8 @@ class Manifest(Frozen):
     sound_shards: tuple[SoundShard, ...] = ()
     sound_file: str | None = None  #: `sound.wav`
     frame_thumbnails: dict[int, str] = {}  #: interval index -> JPEG of its middle frame
+    thumbnail_frames: dict[int, int] = {}  #: interval index -> `Frame.n` of that frame
+    cuts: tuple[float, ...] = ()  #: seconds at which the whole picture changes at once
     sandbox: str = "none"  #: level the decoder ran under: bubblewrap or rlimits
 
     def unseen(self, frames: Sequence[Frame]) -> Reason:
@@ -178,6 +190,49 @@ class RegionEffect(Frozen):
     spread: float  #: standard deviation over the frames it was measured on
 
 
+class TrackScore(Frozen):
+    """One face in one interval."""
+
+    track: int
+    score: Probability  #: mean over its scored frames
+    frames: int
+
+
+class TraceFinding(Frozen):
+    """What the manipulation-trace detector says of one interval. Score and reason: exactly one is null.
+
+    It supports or takes REAL away; it never accuses alone.
+    """
+
+    detector: str  #: its id
+    threshold: Probability  #: from here on it is a trace
+    score: Probability | None  #: of the strongest track
+    reason: Reason | None
+    track: int | None = None
+
+
+class KeyPicture(Frozen):
+    """A suspicious face as pictures: its crop, and where the model looked."""
+
+    frame: int  #: `Frame.n`
+    time: float
+    track: int
+    box: tuple[float, float, float, float]
+    score: Probability
+    crop: str  #: object key of the JPEG, 256 x 256
+    heatmap: str | None  #: object key of the same crop under its heatmap
+    method: Literal["attention_rollout", "occlusion_grid"] | None
+    detector: str  #: id of the detector whose look it shows
+
+
+class Splice(Frozen):
+    """A place where two recordings may have been joined."""
+
+    time: float  #: seconds of the timeline
+    kind: Literal["background", "click", "phase", "hum", "bandwidth"]
+    strength: float  #: measured over its bound; 1 is the bound
+
+
 class Signal(Frozen):
     """A sound measure beside its label."""
 
@@ -197,6 +252,9 @@ class VideoFinding(Frozen):
     track: int | None = None  #: the track whose faces gave the score
     regions: tuple[RegionEffect, ...] = ()
     faces: tuple[FaceScore, ...] = ()
+    tracks: tuple[TrackScore, ...] = ()  #: every scored face, the strongest first
+    trace: TraceFinding | None = None
+    pictures: tuple[KeyPicture, ...] = ()  #: of suspicious intervals
     detectors: dict[str, float] = {}  #: detector id -> its score
 
 
@@ -210,4 +268,6 @@ class AudioFinding(Frozen):
     level_dbfs: float | None = None  #: RMS level; None for digital silence
     signals: tuple[Signal, ...] = ()  #: measured oddities, shown also when there is no score
     measures: dict[str, float] = {}  #: what was measured, crossed or not
+    splices: tuple[Splice, ...] = ()
+    notes: tuple[Reason, ...] = ()  #: what makes its score less worth: music, clipped, narrow_band
     detectors: dict[str, float] = {}

@@ -26,7 +26,7 @@ from core.models import Analysis, Step
 
 #: What this code writes into `Step.payload` and can read. Raised when workers of the version before could
 #: not read it: they leave such steps to others, and so does a dispatcher of theirs.
-FORMAT: Final = 1
+FORMAT: Final = 2
 #: In the detail of a step: how often our own servers were away while it ran.
 OUTAGES: Final = "outages"
 #: Two minutes between two tries, from 15 s.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CODE = ("api", "cli", "core", "deploy", "migrations", "workers")
+CODE = ("api", "cli", "core", "deploy", "evaluation", "migrations", "workers")
 ROOMS = (*CODE, "bench", "chaos", "fuzz", ".ci")
 SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))

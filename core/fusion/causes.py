@@ -34,6 +34,11 @@ _WORDS: Final[dict[Reason, str]] = {
     ),
     Reason.BETWEEN_THRESHOLDS: "the scores are too high for real and too low for fake",
     Reason.NOTHING_SCORED: "no part of the file could be scored",
+    Reason.MANIPULATION_TRACE: "there are traces of manipulation, which alone prove nothing",
+    Reason.UNSTABLE_UNDER_REENCODING: "a re-encoded, scaled or cropped copy of it gets another verdict",
+    Reason.MUSIC: "music covers the voice",
+    Reason.CLIPPED: "the sound is overdriven",
+    Reason.NARROW_BAND: "the sound has a telephone's band, which the detector was not made for",
 }
 
 _MENDS: Final[dict[Reason, str]] = {Reason.NO_DETECTOR_WEIGHTS: "deepdefend models pull"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.models.analyses import Analysis, Interval, Media, Step, Track, Upload
+from core.models.analyses import Analysis, Feedback, Interval, Media, Step, Track, Upload
 from core.models.base import Base
 from core.models.callers import ApiKey, AuditEntry, IdempotencyKey, RateLimit
 from core.models.erasures import Erasure
@@ -15,6 +15,7 @@ __all__ = [
     "AuditEntry",
     "Base",
     "Erasure",
+    "Feedback",
     "IdempotencyKey",
     "Interval",
     "Media",

@@ -107,6 +107,9 @@ class Analysis(Base):
     media_until: Mapped[datetime | None]
     #: Pictures are gone, and the file unless another analysis of the owner's keeps the same bytes.
     media_erased_at: Mapped[datetime | None]
+    #: What one picture shows of the whole file: name -> object key, e.g. `spectrogram`.
+    artifacts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    derived_from: Mapped[UUID | None]  #: whose file this one looks at again; that analysis may be gone
     held_at: Mapped[datetime | None]  #: legal hold: nothing of it is erased, by whatever road
     hold_reason: Mapped[str | None]
 
@@ -170,6 +173,8 @@ class Interval(Base):
     audio_score: Mapped[float | None]
     audio_reason: Mapped[str | None]
     frames: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))  #: core.evidence.Frame
+    still_key: Mapped[str | None]  #: the frame nearest to its middle, JPEG, longer side at most 640
+    still_frame: Mapped[int | None]  #: its `Frame.n`
     video: Mapped[dict[str, Any] | None]  #: core.evidence.VideoFinding
     audio: Mapped[dict[str, Any] | None]  #: core.evidence.AudioFinding
 
@@ -186,3 +191,18 @@ class Track(Base):
     frames: Mapped[int]
     thumbnail_key: Mapped[str | None]
     score: Mapped[float | None]
+    lips: Mapped[dict[str, Any] | None]  #: core.evidence.LipSync
+
+
+class Feedback(Base):
+    """What a person says an analysis's file is."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (CheckConstraint("label IN ('real', 'fake')", name="label"),)
+
+    #: One word an analysis: a later one takes the place of an earlier one.
+    analysis_id: Mapped[UUID] = mapped_column(ForeignKey("analyses.id", ondelete="CASCADE"), primary_key=True)
+    label: Mapped[str]  #: core.domain.Label
+    note: Mapped[str | None]
+    actor: Mapped[str]  #: public prefix of the key
+    at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -182,4 +182,7 @@ SEEDS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ),
     ],
     "0007": [],
+    "0008": [
+        ("feedback", {"analysis_id": A, "label": "fake", "note": "its maker says so", "actor": "abcdefgh"}),
+    ],
 }

@@ -1,0 +1,1 @@
+"""Measures the detectors and the verdict on labelled files, without a running server."""
