@@ -39,14 +39,15 @@ def compile_dossier(session: Session, analysis_id: UUID) -> Dossier:
         options=Options.model_validate(analysis.options),
         facts=MediaFacts.model_validate(analysis.file.facts),
         sandbox=rows[0].detail["sandbox"],
-        intervals=_intervals(session, analysis_id),
-        tracks=_tracks(session, analysis_id),
+        intervals=intervals_of(session, analysis_id),
+        tracks=tracks_of(session, analysis_id),
         branches=tuple(_branch(step) for step in rows if _is_lost(step)),
         detectors=_detectors(rows),
     )
 
 
-def _intervals(session: Session, analysis_id: UUID) -> tuple[IntervalEvidence, ...]:
+def intervals_of(session: Session, analysis_id: UUID) -> tuple[IntervalEvidence, ...]:
+    """What was found in each interval, in the order of time, without its frames."""
     rows = session.scalars(
         select(Interval)
         .where(Interval.analysis_id == analysis_id)
@@ -79,7 +80,8 @@ def _intervals(session: Session, analysis_id: UUID) -> tuple[IntervalEvidence, .
     )
 
 
-def _tracks(session: Session, analysis_id: UUID) -> tuple[Track, ...]:
+def tracks_of(session: Session, analysis_id: UUID) -> tuple[Track, ...]:
+    """Every face that was followed; `thumbnail` is an object key, null once the picture is erased."""
     rows = session.scalars(
         select(models.Track).where(models.Track.analysis_id == analysis_id).order_by(models.Track.track)
     )
