@@ -7,11 +7,12 @@ interval rows. Both are validated on reading: the decoder handles hostile bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from core.domain import Frozen, Modality, Reason, Region, SoundSignal, Span
+from core.domain import Frozen, Modality, OperatingPoint, Reason, Region, SoundSignal, Span
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Point = tuple[float, float]
@@ -160,6 +161,48 @@ class Manifest(Frozen):
         return Reason.DECODE_ERROR if video.decode_errors else Reason.NO_NEW_FRAME
 
 
+class ScoreNull(Frozen):
+    """How the interval scores of unaltered files scatter: around `mean`, within a file and between files."""
+
+    mean: float
+    sd: Annotated[float, Field(gt=0)]  #: within a file
+    correlation: Annotated[float, Field(ge=0, lt=1)]  #: of neighbouring intervals of a file, AR(1)
+    between: Annotated[float, Field(ge=0)] = 0.0  #: standard deviation of the files' own means
+    log_odds: bool = False  #: the figures are of log(p / (1 - p)), where evidence adds up, not of p
+
+
+#: A bound by the number of intervals in a file: (intervals, bound), ascending; logarithmic between them.
+LengthCurve = tuple[tuple[int, float], ...]
+
+
+class OperatingLimits(Frozen):
+    """What one operating point means for one calibrated detector. Scores are calibrated probabilities."""
+
+    point: OperatingPoint
+    share: Literal[1, 2]  #: how many modalities of a file share `rate`; each of two gets half of it
+    rate: Probability  #: of unaltered files accused, all modalities together, at any length
+    real_below: Probability
+    suspicious: Probability
+    decisive: Probability
+    run_floor: Probability  #: least mean of a run that accuses
+    run_excess: LengthCurve
+    doubt_excess: LengthCurve
+
+
+class CalibrationSummary(Frozen):
+    """How scores became probabilities, and where each operating point lies: fusion needs no file."""
+
+    kind: Literal["isotonic", "platt"]
+    real_files: int
+    fake_files: int
+    intervals: int
+    made_at: datetime
+    digest: str  #: `sha256:` of the calibration
+    interval_seconds: float  #: of the timeline it was made with; limits hold for no other
+    null: ScoreNull
+    limits: tuple[OperatingLimits, ...]
+
+
 class DetectorIdentity(Frozen):
     """Who spoke: everything needed to say which weights produced a score."""
 
@@ -168,7 +211,8 @@ class DetectorIdentity(Frozen):
     version: str  #: the pinned revision, or `local`
     digest: str  #: `sha256:` over the checkpoint's files
     fake_label: str  #: the label of the class taken as fake
-    calibrated: bool = False
+    calibrated: bool = False  #: its scores are probabilities, at equal shares of real and fake
+    calibration: CalibrationSummary | None = None  #: null exactly when it is not calibrated
     test_only: bool = False  #: made for a test; its scores mean nothing
 
 

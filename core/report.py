@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from core.domain import Frozen, Modality, Options, Reason, Region, SoundSignal, Verdict
+from core.domain import Frozen, Modality, OperatingPoint, Options, Reason, Region, SoundSignal, Verdict
 from core.evidence import DetectorIdentity, MediaFacts, Probability, Signal, Track
 from core.fusion.aggregate import CitedRun, ModalityEvidence, mean
 from core.fusion.inputs import IntervalEvidence
@@ -118,6 +118,10 @@ class Provenance(Frozen):
     input_sha256: str = Field(pattern="^[0-9a-f]{64}$")
     detectors: tuple[DetectorIdentity, ...]
     test_only: bool = Field(description="A detector made for tests took part: the verdict means nothing")
+    operating_point: OperatingPoint = Field(description="As asked for")
+    honoured: bool = Field(
+        description="Whether the error rate of the operating point holds; it needs calibrated detectors"
+    )
     thresholds: Thresholds
     calibrated: bool = Field(description="False: the confidence is a score, not a probability")
     sandbox: str = Field(description="What the decoder ran under", examples=["bubblewrap", "rlimits"])
@@ -129,10 +133,12 @@ class Provenance(Frozen):
 class Narrator(Frozen):
     """Who wrote `detailed_analysis`."""
 
-    narrator: Literal["template", "gemini"]
+    narrator: Literal["template", "gemini", "openai"]
     model: str | None
     prompt_version: str | None
     prompt_sha256: str | None
+    input_tokens: int | None = Field(default=None, description="As the model's server counts them")
+    output_tokens: int | None = None
     fallback_reason: str | None = Field(description="Why a language model's text was not used")
 
 
@@ -291,6 +297,8 @@ def _provenance(judgement: Judgement, *, input_sha256: str, options: Options, sa
         input_sha256=input_sha256,
         detectors=judgement.detectors,
         test_only=judgement.test_only,
+        operating_point=judgement.operating_point,
+        honoured=judgement.calibrated,
         thresholds=judgement.thresholds,
         calibrated=judgement.calibrated,
         sandbox=sandbox,

@@ -85,7 +85,7 @@ def summarize(
         cleared_seconds=math.fsum(
             row.scorable_seconds(modality) for row, score in scored if score < limits.real_below
         ),
-        run=cited(excess=limits.run_excess, floor=limits.suspicious, shortest=thresholds.shortest_run),
+        run=cited(excess=limits.run_excess, floor=limits.run_floor, shortest=thresholds.shortest_run),
         doubt=cited(excess=limits.doubt_excess, floor=limits.real_below, shortest=1),
     )
 

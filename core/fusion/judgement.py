@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from core.domain import Frozen, Modality, Reason, Verdict
+from core.domain import Frozen, Modality, OperatingPoint, Reason, Verdict
 from core.evidence import DetectorIdentity, MediaFacts, Probability
 from core.fusion.aggregate import ModalityEvidence
 from core.fusion.causes import Cause
@@ -35,6 +35,7 @@ class Judgement(Frozen):
     audio: ModalityEvidence
     standings: dict[Modality, Standing]
     causes: tuple[Cause, ...]
+    operating_point: OperatingPoint  #: as asked; `thresholds` say whether it is honoured
     thresholds: Thresholds
     facts: MediaFacts
     detectors: tuple[DetectorIdentity, ...]
@@ -47,9 +48,8 @@ class Judgement(Frozen):
 
     @property
     def calibrated(self) -> bool:
-        """Whether thresholds and every detector that spoke were calibrated."""
-        spoke = all(detector.calibrated for detector in self.detectors)
-        return self.thresholds.calibrated and bool(self.detectors) and spoke
+        """Whether every detector that decides was calibrated, so that the operating point is honoured."""
+        return self.thresholds.calibrated
 
     @property
     def test_only(self) -> bool:

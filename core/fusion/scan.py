@@ -1,13 +1,15 @@
 """The strongest run of neighbouring scored intervals: a scan statistic with size-dependent thresholds.
 
-For a window of L neighbouring intervals with sum S, under a null with mean m, standard deviation s and
-AR(1) correlation r,
+For a window of L neighbouring intervals whose evidence (scores, or their log-odds) has the sum S, under a
+null with mean m, standard deviation s and AR(1) correlation r within a file, and b between files,
 
-    Z = (S - L m) / (s sqrt(L + 2 sum_{k<L} (L - k) r^k))
+    Z = (S - L m) / sqrt(s^2 (L + 2 sum_{k<L} (L - k) r^k) + L^2 b^2)
 
 and the window is significant when Z >= sqrt(2 log(e n / L)) + excess, n being the number of intervals of
 the timeline. The first term is what the best of all windows of that size reaches by chance, so a long
-clean file is not accused more often than a short one, and four seconds in ten minutes still count.
+clean file is not accused more often than a short one, and four seconds in ten minutes still count. What
+it leaves over (dependence, the shape of the scores) is in the excess, which a calibration finds by
+simulation for every n.
 
 Sources: L. Duembgen and V. Spokoiny, "Multiscale testing of qualitative hypotheses", Ann. Statist. 29
 (2001); H. P. Chan and G. Walther, "Detection with the scan and the average likelihood ratio",
@@ -19,9 +21,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
+from core.calibration import log_odds
 from core.domain import Frozen
-from core.fusion.thresholds import Null
+from core.evidence import ScoreNull
 
 #: Sums are taken over integers, so that rounding can never turn more evidence into less.
 _UNIT = 1_000_000
@@ -42,66 +46,100 @@ class Run(Frozen):
 
 
 def strongest_run(
-    scores: Sequence[float | None], *, null: Null, excess: float, floor: float, shortest: int
+    scores: Sequence[float | None], *, null: ScoreNull, excess: float, floor: float, shortest: int
 ) -> Run | None:
     """The significant window that clears its threshold by most, or None; null scores end a window.
 
-    `floor` is the least mean a window may have. The threshold counts all of `scores`, null or not: a
+    `floor` is the least mean score a window may have. The threshold counts all of `scores`, null or not: a
     further score can then only add evidence.
     """
-    best: tuple[float, Run] | None = None
-    peak = 0.0
-    for start, stretch in _stretches(scores):
-        for length, offset, mean in _best_windows(stretch, shortest):
-            statistic = (mean - null.mean) * length / _window_sd(length, null)
-            share = math.sqrt(2 * math.log(math.e * len(scores) / length))
-            if mean < floor or statistic < share + excess:
-                continue
-            peak = max(peak, mean)
-            if best is None or statistic - share > best[0]:
-                first = start + offset
-                run = Run(
-                    first=first,
-                    last=first + length - 1,
-                    mean=mean,
-                    peak=mean,
-                    statistic=statistic,
-                    threshold=share + excess,
-                )
-                best = (statistic - share, run)
-    return None if best is None else _widened(best[1], scores, floor, peak)
+    passed = [
+        Run(
+            first=start + window.offset,
+            last=start + window.offset + window.length - 1,
+            mean=window.mean,
+            peak=window.peak,
+            statistic=window.statistic,
+            threshold=share_of_size(len(scores), window.length) + excess,
+        )
+        for start, stretch in _stretches(scores)
+        for window in _passing(stretch, len(scores), null, excess, floor, shortest)
+    ]
+    if not passed:
+        return None
+    best = max(passed, key=lambda run: run.statistic - run.threshold)
+    return _widened(best, scores, floor, max(run.peak for run in passed))
 
 
-def _stretches(scores: Sequence[float | None]) -> Iterator[tuple[int, list[int]]]:
-    """Maximal stretches without null, as (position of the first, scores in millionths)."""
-    current: list[int] = []
+def share_of_size(intervals: int, length: int) -> float:
+    """Null standard deviations that the best window of this length reaches by chance."""
+    return math.sqrt(2 * math.log(math.e * intervals / length))
+
+
+def window_sd(length: int, null: ScoreNull) -> float:
+    """Standard deviation of the sum of `length` neighbouring null scores (closed form)."""
+    r = null.correlation
+    within = length + 2 * (r * length / (1 - r) - r * (1 - r**length) / (1 - r) ** 2)
+    return math.sqrt(null.sd**2 * within + (length * null.between) ** 2)
+
+
+def _stretches(scores: Sequence[float | None]) -> Iterator[tuple[int, list[float]]]:
+    """Maximal stretches without null, as (position of the first, scores)."""
+    current: list[float] = []
     for position, score in enumerate([*scores, None]):
         if score is not None:
-            current.append(round(score * _UNIT))
+            current.append(score)
         elif current:
             yield position - len(current), current
             current = []
 
 
-def _best_windows(stretch: list[int], shortest: int) -> Iterator[tuple[int, int, float]]:
-    """For each window size (length, offset, mean) of the window with the largest sum.
+class _Window(Frozen):
+    """The passing window of one length with the most evidence."""
 
-    For one size Z and the mean grow with the sum, so the largest sum is all that matters.
-    """
-    sums = [0]
-    for score in stretch:
-        sums.append(sums[-1] + score)
+    offset: int
+    length: int
+    mean: float  #: of its scores
+    peak: float  #: highest mean of any passing window of this length
+    statistic: float
+
+
+def _passing(
+    stretch: list[float], intervals: int, null: ScoreNull, excess: float, floor: float, shortest: int
+) -> Iterator[_Window]:
+    """For each window size the strongest window that passes, where one does."""
+    scores = _sums(stretch)
+    evidence = _sums([log_odds(score) for score in stretch]) if null.log_odds else scores
     for length in range(shortest, min(len(stretch), LONGEST) + 1):
-        windows = [high - low for low, high in zip(sums, sums[length:], strict=False)]
-        total = max(windows)
-        yield length, windows.index(total), total / (length * _UNIT)
+        spread = window_sd(length, null)
+        bound = share_of_size(intervals, length) + excess
+        sums = [high - low for low, high in zip(evidence, evidence[length:], strict=False)]
+        if _standard(max(sums), length, null, spread) < bound:
+            continue
+        totals = [high - low for low, high in zip(scores, scores[length:], strict=False)]
+        found = [
+            (total, score, -offset)
+            for offset, (total, score) in enumerate(zip(sums, totals, strict=True))
+            if score / (length * _UNIT) >= floor and _standard(total, length, null, spread) >= bound
+        ]
+        if found:
+            total, score, offset = max(found)
+            yield _Window(
+                offset=-offset,
+                length=length,
+                mean=score / (length * _UNIT),
+                peak=max(score for _, score, _ in found) / (length * _UNIT),
+                statistic=_standard(total, length, null, spread),
+            )
 
 
-def _window_sd(length: int, null: Null) -> float:
-    """Standard deviation of the sum of `length` neighbouring null scores (AR(1), closed form)."""
-    r = null.correlation
-    variance = length + 2 * (r * length / (1 - r) - r * (1 - r**length) / (1 - r) ** 2)
-    return null.sd * math.sqrt(variance)
+def _sums(values: Sequence[float]) -> list[int]:
+    """Running sums in millionths, from 0."""
+    return list(accumulate((round(value * _UNIT) for value in values), initial=0))
+
+
+def _standard(total: int, length: int, null: ScoreNull, spread: float) -> float:
+    return (total / (length * _UNIT) - null.mean) * length / spread
 
 
 def _widened(run: Run, scores: Sequence[float | None], floor: float, peak: float) -> Run:

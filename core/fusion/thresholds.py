@@ -1,44 +1,49 @@
 """The numbers a verdict stands on. They are part of every report.
 
-Nothing here is fitted to data: `SEED_THRESHOLDS` are the product's first 0.5 and 0.6, and an assumed
-null distribution for detectors that were never calibrated. A calibration replaces the values, per
-modality, and sets `calibrated`; the rule that reads them stays.
+`SEED_THRESHOLDS` are the product's first 0.5 and 0.6 with an assumed null distribution, for detectors that
+were never calibrated: they honour no operating point. A calibration brings its own, per modality.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Annotated, Final
 
 from pydantic import Field
 
-from core.domain import Frozen, Modality
-from core.evidence import Probability
+from core.domain import Frozen, Modality, OperatingPoint
+from core.evidence import DetectorIdentity, LengthCurve, OperatingLimits, Probability, ScoreNull
 
-
-class Null(Frozen):
-    """How the interval scores of an unaltered file are taken to scatter."""
-
-    mean: Probability = 0.35  #: a real file of a usable detector lies a good sd below 0.5
-    sd: Annotated[float, Field(gt=0, le=0.5)] = 0.13  #: so that 0.6 is a little under two sd away
-    correlation: Annotated[float, Field(ge=0, lt=1)] = 0.5  #: of neighbouring intervals, AR(1)
+#: A real file of a usable detector lies a good sd below 0.5, so that 0.6 is a little under two sd away.
+SEED_NULL: Final = ScoreNull(mean=0.35, sd=0.13, correlation=0.5)
+#: What `operating_point` says where none is honoured.
+SEED: Final = "seed"
+#: Timelines whose intervals differ by more are not the one that a calibration was made with.
+SAME_INTERVALS: Final = 0.1
 
 
 class ModalityThresholds(Frozen):
     """Operating point of one modality. Scores are fake probabilities of intervals, 0 to 1."""
 
     real_below: Probability = 0.5  #: a mean below it looks real
-    suspicious: Probability = 0.6  #: a mean, run or interval at or above it is suspicious
+    suspicious: Probability = 0.6  #: a mean or interval at or above it is suspicious
     decisive: Probability = 0.7  #: from here on a clear other modality no longer makes a conflict
-    run_excess: float = 1.5  #: sd a run must clear beyond its size's share to accuse (0.2% of clean files)
-    doubt_excess: float = 0.8  #: the same, to take REAL away (5% of clean files)
-    null: Null = Null()
+    run_floor: Probability = 0.6  #: least mean of a run that accuses
+    run_excess: float = (
+        1.5  #: sd a run must clear beyond its size's share to accuse (seed: 0.2% of clean files)
+    )
+    doubt_excess: float = 0.8  #: the same, to take REAL away (seed: 5% of clean files)
+    null: ScoreNull = SEED_NULL
+    calibrated: bool = False
 
 
 class Thresholds(Frozen):
     """Everything the verdict rule compares with."""
 
-    operating_point: str = "seed"
-    calibrated: bool = False
+    operating_point: str = SEED  #: the one that is honoured; `seed`: none
+    calibrated: bool = False  #: every detector that decides is, for this timeline
     video: ModalityThresholds = ModalityThresholds()
     audio: ModalityThresholds = ModalityThresholds()
     coverage: Probability = 0.5  #: share of face or speech time that a mean must stand on
@@ -49,4 +54,76 @@ class Thresholds(Frozen):
         return self.video if modality is Modality.VIDEO else self.audio
 
 
-SEED_THRESHOLDS = Thresholds()
+SEED_THRESHOLDS: Final = Thresholds()
+
+
+def choose(
+    detectors: Iterable[DetectorIdentity],
+    operating_point: OperatingPoint,
+    *,
+    intervals: int,
+    interval_seconds: float | None = None,
+) -> Thresholds:
+    """Thresholds of a file of so many intervals for the detectors that decide.
+
+    A modality whose detector is not calibrated, or for intervals of another length, gets the seed's. The
+    operating point is honoured only where all are calibrated; two modalities share its rate between them.
+    """
+    deciding = list(detectors)
+    heard = {modality: [one for one in deciding if one.modality is modality] for modality in Modality}
+    share = sum(bool(ones) for ones in heard.values())
+    chosen = {
+        modality: _limits(ones, operating_point, share, interval_seconds) for modality, ones in heard.items()
+    }
+    honoured = share > 0 and all(chosen[modality] for modality, ones in heard.items() if ones)
+    return Thresholds(
+        operating_point=operating_point.value if honoured else SEED,
+        calibrated=honoured,
+        **{modality.value: _resolved(found, intervals) for modality, found in chosen.items() if found},
+    )
+
+
+def at_length(curve: LengthCurve, intervals: int) -> float:
+    """A bound for a file of so many intervals: linear in the logarithm, level beyond the curve's ends."""
+    knots = [(math.log(length), bound) for length, bound in curve]
+    place = math.log(max(intervals, 1))
+    for (x0, y0), (x1, y1) in pairwise(knots):
+        if x0 <= place < x1:
+            return y0 + (y1 - y0) * (place - x0) / (x1 - x0)
+    return knots[0][1] if place < knots[0][0] else knots[-1][1]
+
+
+_Found = tuple[OperatingLimits, ScoreNull]
+
+
+def _limits(
+    detectors: list[DetectorIdentity],
+    point: OperatingPoint,
+    share: int,
+    interval_seconds: float | None,
+) -> _Found | None:
+    """The limits of a modality's detector; None unless one detector alone decides it and is calibrated."""
+    calibration = detectors[0].calibration if len(detectors) == 1 else None
+    if calibration is None:
+        return None
+    made_with = calibration.interval_seconds
+    if interval_seconds is not None and abs(interval_seconds - made_with) > SAME_INTERVALS * made_with:
+        return None
+    for limits in calibration.limits:
+        if limits.point is point and limits.share == share:
+            return limits, calibration.null
+    return None
+
+
+def _resolved(found: _Found, intervals: int) -> ModalityThresholds:
+    limits, null = found
+    return ModalityThresholds(
+        real_below=limits.real_below,
+        suspicious=limits.suspicious,
+        decisive=limits.decisive,
+        run_floor=limits.run_floor,
+        run_excess=at_length(limits.run_excess, intervals),
+        doubt_excess=at_length(limits.doubt_excess, intervals),
+        null=null,
+        calibrated=True,
+    )

@@ -40,27 +40,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.domain import Modality, Reason, Verdict
+from core.domain import Modality, OperatingPoint, Reason, Verdict
 from core.evidence import DetectorIdentity, MediaFacts
 from core.fusion.aggregate import ModalityEvidence, mean, summarize
 from core.fusion.causes import Cause
 from core.fusion.inputs import Branch, IntervalEvidence
 from core.fusion.judgement import Judgement, Standing
-from core.fusion.thresholds import SEED_THRESHOLDS, Thresholds
+from core.fusion.thresholds import Thresholds, choose
 
 
 def judge(
     evidence: Sequence[IntervalEvidence],
     *,
     facts: MediaFacts,
-    thresholds: Thresholds = SEED_THRESHOLDS,
+    operating_point: OperatingPoint = OperatingPoint.BALANCED,
+    thresholds: Thresholds | None = None,
     branches: Sequence[Branch] = (),
     detectors: Sequence[DetectorIdentity] = (),
 ) -> Judgement:
-    """The verdict on one file. Rows may come in any order; ValueError when two have the same index."""
+    """The verdict on one file. Rows may come in any order; ValueError when two have the same index.
+
+    Thresholds that are not given are those of the operating point, as far as the detectors honour it.
+    """
     rows = tuple(sorted(evidence, key=lambda row: row.index))
     if len({row.index for row in rows}) < len(rows):
         raise ValueError("two rows for one interval")
+    thresholds = thresholds or _chosen(rows, detectors, operating_point)
     sides = {modality: summarize(rows, modality, thresholds) for modality in Modality}
     standings = {modality: standing(side, thresholds) for modality, side in sides.items()}
     verdict = decide(*standings.values())
@@ -72,10 +77,24 @@ def judge(
         audio=sides[Modality.AUDIO],
         standings=standings,
         causes=_causes(verdict, sides, standings, facts, thresholds, branches),
+        operating_point=operating_point,
         thresholds=thresholds,
         facts=facts,
         detectors=tuple(detectors),
         intervals=rows,
+    )
+
+
+def _chosen(
+    rows: Sequence[IntervalEvidence], detectors: Sequence[DetectorIdentity], point: OperatingPoint
+) -> Thresholds:
+    """Thresholds for the detectors that decide; the length of a file's only interval is its own."""
+    tracers = {row.video.trace.detector for row in rows if row.video.trace is not None}
+    return choose(
+        [one for one in detectors if one.id not in tracers],
+        point,
+        intervals=len(rows),
+        interval_seconds=rows[0].seconds if len(rows) > 1 else None,
     )
 
 

@@ -179,13 +179,20 @@ def test_provenance_names_everything() -> None:
         "digest": "sha256:" + "a" * 64,
         "fake_label": "Fake",
         "calibrated": False,
+        "calibration": None,
         "test_only": False,
     }
     assert provenance["calibrated"] is False
+    assert (provenance["operating_point"], provenance["honoured"]) == ("balanced", False)
     assert provenance["thresholds"]["video"]["real_below"] == 0.5
     assert provenance["thresholds"]["audio"]["suspicious"] == 0.6
     assert provenance["sandbox"] == "bubblewrap"
-    assert provenance["options"] == {"interval_seconds": 2.0, "frames_per_interval": 5}
+    assert provenance["options"] == {
+        "interval_seconds": 2.0,
+        "frames_per_interval": 5,
+        "operating_point": "balanced",
+        "stability": False,
+    }
     assert provenance["version"]
     assert made["test_only"] is provenance["test_only"] is False
 

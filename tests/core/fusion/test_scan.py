@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.fusion.scan import LONGEST, Run, strongest_run
-from core.fusion.thresholds import Null
+from core.fusion.thresholds import SEED_NULL
 
-NULL = Null()
+NULL = SEED_NULL
 cells = st.one_of(st.floats(0, 1), st.none())
 
 

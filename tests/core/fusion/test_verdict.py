@@ -11,7 +11,7 @@ from core.domain import Modality, Reason, StepStatus, Verdict
 from core.evidence import MediaFacts
 from core.fusion.inputs import Branch, IntervalEvidence
 from core.fusion.judgement import Judgement, Standing
-from core.fusion.thresholds import SEED_THRESHOLDS, ModalityThresholds, Null, Thresholds
+from core.fusion.thresholds import SEED_NULL, ModalityThresholds, Thresholds
 from core.fusion.verdict import decide, judge
 from tests.core.fusion.samples import FACTS, VIT, WAV2VEC, Cell, row, rows
 
@@ -245,18 +245,13 @@ def test_two_rows_of_one_interval_are_refused() -> None:
         verdict_on([row(3, 0.1), row(3, 0.9)])
 
 
-def test_test_detectors_and_calibration_are_said_by_the_identities() -> None:
+def test_a_detector_made_for_tests_is_said() -> None:
     evidence = rows([0.1] * 3)
     assert not judge(evidence, facts=FACTS, detectors=[VIT, WAV2VEC]).test_only
     toy = VIT.model_copy(update={"test_only": True})
     tested = judge(evidence, facts=FACTS, detectors=[toy, WAV2VEC])
     assert tested.test_only
     assert tested.verdict is R
-    fitted = VIT.model_copy(update={"calibrated": True})
-    known = SEED_THRESHOLDS.model_copy(update={"calibrated": True})
-    assert judge(evidence, facts=FACTS, thresholds=known, detectors=[fitted]).calibrated
-    assert not judge(evidence, facts=FACTS, thresholds=known, detectors=[fitted, WAV2VEC]).calibrated
-    assert not judge(evidence, facts=FACTS, detectors=[fitted]).calibrated
 
 
 def test_thresholds_of_one_modality_move_that_modality_alone() -> None:
@@ -265,7 +260,9 @@ def test_thresholds_of_one_modality_move_that_modality_alone() -> None:
     assert judge(evidence, facts=FACTS).verdict is R
     judgement = judge(evidence, facts=FACTS, thresholds=strict)
     assert judgement.standings == {Modality.VIDEO: Standing.CLEAR, Modality.AUDIO: Standing.FAKE}
-    quiet = Thresholds(video=ModalityThresholds(null=Null(mean=0.1, sd=0.05)), shortest_run=1)
+    quiet = Thresholds(
+        video=ModalityThresholds(null=SEED_NULL.model_copy(update={"mean": 0.1, "sd": 0.05})), shortest_run=1
+    )
     assert judge(rows([0.1] * 20 + [0.62] + [0.1] * 20), facts=FACTS, thresholds=quiet).verdict is D
 
 
