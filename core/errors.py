@@ -10,6 +10,7 @@ DeepDefendError
 ├── Unauthorized (401)
 ├── Forbidden (403)
 ├── NotFound (404)
+│   └── PictureErased (410)
 ├── Conflict (409)
 │   ├── IdempotencyInProgress
 │   └── CompletionInProgress
@@ -116,6 +117,13 @@ class NotFound(DeepDefendError):
 
     status_code = 404
     code = "not_found"
+
+
+class PictureErased(NotFound):
+    """This picture has been erased, as its retention demanded; the report stays."""
+
+    status_code = 410
+    code = "picture_erased"
 
 
 class Conflict(DeepDefendError):
