@@ -189,13 +189,26 @@ class AdmissionSettings(BaseModel):
 
 
 class NarratorSettings(BaseModel):
-    """Who writes `detailed_analysis`. Without a key the built-in template does."""
+    """Who writes `detailed_analysis`. Without a key or a server the built-in template does."""
 
+    # `gemini` needs GOOGLE_API_KEY; `openai` any server of that protocol at `base_url`
+    provider: Literal["gemini", "openai", "template"] = "gemini"
     model: str = "gemini-2.5-flash"  # the product's first choice
-    base_url: str | None = None  # None: Google's own; set for a proxy
+    base_url: str | None = None  # None: Google's own; of an OpenAI-compatible server with its `/v1`
+    api_key: SecretStr | None = None  # of an OpenAI-compatible server; local ones want none
     timeout: timedelta = timedelta(seconds=20)  # per attempt; p95 of a short answer is far below
     attempts: Annotated[int, Field(ge=1, le=5)] = 3
     retry_delay: timedelta = timedelta(seconds=0.5)  # before the first retry; doubles, at most 8 s
+    calls_per_day: Annotated[int, Field(ge=0)] = 5000  # of all workers; about 10 USD of the default model
+    breaker_failures: Annotated[int, Field(ge=1)] = 5  # in a row; then it is not asked for a while
+    breaker_pause: timedelta = timedelta(minutes=1)  # a restart of a model server takes about that long
+
+    @model_validator(mode="after")
+    def _has_a_server(self) -> Self:
+        """OpenAI's own address is no default: figures of a private analysis go only where they were sent."""
+        if self.provider == "openai" and not self.base_url:
+            raise ValueError("provider `openai` needs a base_url, e.g. http://127.0.0.1:8000/v1")
+        return self
 
 
 class Settings(BaseSettings):
@@ -307,13 +320,21 @@ class Settings(BaseSettings):
             yield from ((name, known) for known in production.passwords_of(url.get_secret_value()))
 
 
-class _WithoutServers(BaseSettings):
+class LocalSettings(BaseSettings):
     """The part of Settings that needs no database, no broker and no secret."""
 
     model_config = Settings.model_config
 
     models: ModelSettings = ModelSettings()
+    limits: Limits = Limits()
     allow_test_detectors: bool = False
+    require_sandbox: bool = False
+    temp_dir: Path | None = None
+
+
+def local_settings() -> LocalSettings:
+    """Settings on a machine that runs no service. Raises pydantic.ValidationError for one out of its bounds."""
+    return LocalSettings()
 
 
 def model_settings() -> tuple[ModelSettings, bool]:
@@ -321,7 +342,7 @@ def model_settings() -> tuple[ModelSettings, bool]:
 
     Raises pydantic.ValidationError for a value out of its bounds.
     """
-    read = _WithoutServers()
+    read = local_settings()
     return read.models, read.allow_test_detectors
 
 

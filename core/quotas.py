@@ -20,6 +20,9 @@ from core.models import Analysis
 
 #: Seconds after which a place may be free: an analysis of a short clip takes about that long.
 IN_FLIGHT_RETRY: Final = 10
+#: Name of the bucket of language model calls; no policy of a key's, so no header names it.
+NARRATIONS: Final = "narrations"
+DAY: Final = 86_400
 
 
 class Policy(StrEnum):
@@ -99,6 +102,17 @@ def _spend(
 def _tokens(session: Session, statement: TextClause, bucket: dict[str, object]) -> float | None:
     found = session.execute(statement, bucket).scalar_one_or_none()
     return None if found is None else float(found)
+
+
+def take_narration(session: Session, calls_per_day: int) -> bool:
+    """Count one call of the language model; False when today's are spent. Refills evenly over the day."""
+    bucket: dict[str, object] = {
+        "key": "",  # of no key: of the installation
+        "policy": NARRATIONS,
+        "quota": calls_per_day,
+        "rate": calls_per_day / DAY,
+    }
+    return calls_per_day > 0 and _tokens(session, SPEND, bucket) is not None
 
 
 def in_flight(session: Session, key_prefix: str) -> Standing:

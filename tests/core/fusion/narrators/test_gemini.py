@@ -70,6 +70,8 @@ def test_a_good_answer_is_used_and_says_where_it_came_from(judgement: Judgement)
         model="gemini-2.5-flash",
         prompt_version="explain-v1",
         prompt_sha256=hashlib.sha256(prompt.read_bytes()).hexdigest(),
+        input_tokens=900,
+        output_tokens=90,
     )
 
 

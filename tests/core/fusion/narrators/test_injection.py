@@ -164,10 +164,10 @@ def test_were_it_to_reach_the_prompt_the_answer_would_be_refused(
     name: str, server: Obedient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a transcript one day: the model is won over, and still moves nothing."""
-    ask = gemini._ask
+    ask = gemini.ask
     honest = told(analysed("holiday.mp4", {}))
     monkeypatch.setattr(
-        gemini, "_ask", lambda given, *rest: ask({**given, "transcript": HOSTILE[name]}, *rest)
+        gemini, "ask", lambda given, *rest: ask({**given, "transcript": HOSTILE[name]}, *rest)
     )
 
     found = told(analysed("clip.mp4", {}))
