@@ -31,5 +31,5 @@ def test_no_key_pays_for_it_and_it_pays_for_no_key(session: Session) -> None:
     quotas.spend(session, "abcdefgh")
     quotas.take_narration(session, 5)
     rows = session.scalars(select(RateLimit).order_by(RateLimit.key_prefix)).all()
-    assert [(row.key_prefix, row.policy, row.tokens) for row in rows][0] == ("", "narrations", 4)
+    assert (rows[0].key_prefix, rows[0].policy, rows[0].tokens) == ("", "narrations", 4)
     assert rows[1].key_prefix == "abcdefgh"
