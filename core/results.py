@@ -28,7 +28,7 @@ def record_extraction(
     analyses.touch(session, claim.analysis_id)
     analysis = analyses.load(session, claim.analysis_id)
     analysis.file.facts = manifest.facts.model_dump(mode="json")
-    _write_timeline(session, claim.analysis_id, manifest)
+    _write_timeline(session, claim.analysis_id, manifest, thumbnails)
     _write_tracks(session, claim.analysis_id, manifest, thumbnails)
     steps.finish(session, claim, detail={"frames": len(manifest.frames), "sandbox": manifest.sandbox})
     steps.owe(session, claim.analysis_id, _following(manifest, scratch))
@@ -51,7 +51,9 @@ def _following(manifest: Manifest, scratch: str) -> Iterable[steps.NewStep]:
     yield steps.NewStep(stage=Stage.FUSE, payload={"scratch": scratch})
 
 
-def _write_timeline(session: Session, analysis_id: UUID, manifest: Manifest) -> None:
+def _write_timeline(
+    session: Session, analysis_id: UUID, manifest: Manifest, thumbnails: dict[str, str]
+) -> None:
     """Rows for every interval. Written anew: an earlier attempt's rows went with its transaction."""
     owed_to_video = {index for shard in manifest.crop_shards for index in shard.intervals}
     frames: dict[int, list[Frame]] = {span.index: [] for span in manifest.spans}
@@ -69,6 +71,8 @@ def _write_timeline(session: Session, analysis_id: UUID, manifest: Manifest) -> 
             ).value,
             audio_reason=(Reason.NOT_ANALYZED if manifest.sound_file else manifest.unheard()).value,
             frames=[frame.model_dump(mode="json") for frame in frames[span.index]],
+            still_key=thumbnails.get(manifest.frame_thumbnails.get(span.index, "")),
+            still_frame=manifest.thumbnail_frames.get(span.index),
         )
         for span in manifest.spans
     )

@@ -135,6 +135,8 @@ class _Pass:
             tracks=tuple(gathered.tracks) if gathered is not None else (),
             crop_shards=tuple(gathered.shards) if gathered is not None else (),
             frame_thumbnails=gathered.stills if gathered is not None else {},
+            thumbnail_frames=gathered.still_frames if gathered is not None else {},
+            cuts=gathered.cuts if gathered is not None else (),
             sound_shards=sound_shards(self._spans) if heard else (),
             sound_file=SOUND_FILE if heard else None,
         )

@@ -45,6 +45,16 @@ class _Thumbnail:
     crop: Picture
 
 
+@dataclass(frozen=True)
+class _Still:
+    """The picture of the current interval so far."""
+
+    interval: int
+    distance: float  #: seconds from its middle
+    picture: Picture  #: BGR
+    frame: int  #: Frame.n
+
+
 class Gatherer:
     """Detection runs in threads beside the decoder; everything after it in order of time."""
 
@@ -65,10 +75,16 @@ class Gatherer:
         self._tracker = Tracker()
         self._shards = ShardWriter(folder)
         self._best: dict[int, _Thumbnail] = {}
-        self._still: tuple[int, float, Picture] | None = None  # interval, distance from its middle, BGR
+        self._still: _Still | None = None
         self.frames: list[Frame] = []
         self.tracks: list[Track] = []
         self.stills: dict[int, str] = {}
+        self.still_frames: dict[int, int] = {}
+
+    @property
+    def cuts(self) -> tuple[float, ...]:
+        """Times at which the whole picture changed at once."""
+        return tuple(self._tracker.cuts)
 
     @property
     def shards(self) -> list[CropShard]:
@@ -103,7 +119,7 @@ class Gatherer:
         sampled, future = self._pending.popleft()
         seen = future.result()
         self._offer_still(sampled, seen.small)
-        self._tracker.see(seen.small)
+        self._tracker.see(seen.small, sampled.time)
         size = (seen.picture.shape[1], seen.picture.shape[0])
         crops = [align(seen.picture, face) for face in seen.faces]
         tracks = self._tracker.assign(sampled.time, seen.faces, [looks_of(crop) for crop in crops])
@@ -159,17 +175,17 @@ class Gatherer:
         """Keep the frame nearest to the middle of its interval as the interval's picture."""
         span = self._spans[sampled.due.interval]
         distance = abs(sampled.time - (span.start + span.end) / 2)
-        if self._still is not None and self._still[0] != span.index:
+        if self._still is not None and self._still.interval != span.index:
             self._close_still()
-        if self._still is None or distance < self._still[1]:
-            self._still = (span.index, distance, small)
+        if self._still is None or distance < self._still.distance:
+            self._still = _Still(span.index, distance, small, len(self.frames))
 
     def _close_still(self) -> None:
         """Write the picture of the interval that has ended."""
         if self._still is None:
             return
-        interval, _, small = self._still
-        name = f"frame-{interval}.jpg"
-        cv2.imwrite(str(self._folder / name), small, _JPEG)
-        self.stills[interval] = name
-        self._still = None
+        still, self._still = self._still, None
+        name = f"frame-{still.interval}.jpg"
+        cv2.imwrite(str(self._folder / name), still.picture, _JPEG)
+        self.stills[still.interval] = name
+        self.still_frames[still.interval] = still.frame

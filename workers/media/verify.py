@@ -12,6 +12,7 @@ import re
 import stat
 import wave
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -156,9 +157,20 @@ def _check_names(manifest: Manifest) -> None:
     for track in manifest.tracks:
         _require(track.id >= 0 and track.thumbnail in {None, f"track-{track.id}.jpg"}, "track thumbnail")
         _require(-_SLACK <= track.start <= track.end <= manifest.facts.duration + _SLACK, "track times")
+    _check_stills(manifest)
+    _require(manifest.sound_file in {None, "sound.wav"}, "sound file")
+
+
+def _check_stills(manifest: Manifest) -> None:
+    """Every still is a frame of its interval; cuts lie on the timeline, in order."""
+    _require(manifest.frame_thumbnails.keys() == manifest.thumbnail_frames.keys(), "stills")
     for interval, name in manifest.frame_thumbnails.items():
         _require(0 <= interval < len(manifest.spans) and name == f"frame-{interval}.jpg", "frame thumbnail")
-    _require(manifest.sound_file in {None, "sound.wav"}, "sound file")
+        number = manifest.thumbnail_frames[interval]
+        _require(0 <= number < len(manifest.frames), "frame of a still")
+        _require(manifest.frames[number].interval == interval, "interval of a still")
+    ends = (0.0, *manifest.cuts, manifest.facts.duration + _SLACK)
+    _require(all(one <= two for one, two in pairwise(ends)), "cuts")
 
 
 def _check_files(work: Path, manifest: Manifest) -> None:

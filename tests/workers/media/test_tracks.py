@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from core.evidence import CROP_SIDE
 from tests.workers.media.conftest import SAMPLE, Clip, Extracted, shared
 from workers.media.faces import Detection
 from workers.media.shards import MAX_ROWS, ShardWriter
-from workers.media.tracks import MAX_GAP_SECONDS, Looks, Tracker, looks_of
+from workers.media.tracks import CUT_DIFFERENCE, MAX_GAP_SECONDS, Looks, Tracker, looks_of
 
 
 def person(seed: int) -> Looks:
@@ -84,16 +85,55 @@ def test_a_gap_is_tolerated_and_a_long_one_is_not() -> None:
     assert ids(tracker, 2.1 * MAX_GAP_SECONDS, [at(110)], [person(1)]) == [1]
 
 
-def test_a_scene_cut_ends_every_track() -> None:
-    tracker = Tracker()
-    scene = np.full((90, 160, 3), 60, np.uint8)
-    tracker.see(scene)
-    ids(tracker, 0.0, [at(100)], [person(1)])
-    tracker.see(scene + 5)
-    assert ids(tracker, 0.4, [at(100)], [person(1)]) == [0]
-    tracker.see(scene + 100)
+def scene(seed: int, width: int = 320) -> NDArray[np.uint8]:
+    """A picture of soft shapes, 180 pixels high."""
+    coarse = np.random.default_rng(seed).integers(20, 190, (9, width // 20), dtype=np.uint8)
+    grey = cv2.resize(coarse, (width, 180), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
 
-    assert ids(tracker, 0.8, [at(100)], [person(1)]) == [1]
+
+def after(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[Tracker, list[int]]:
+    """The tracker after a face was seen in the first picture, and the ids of the same face in the second."""
+    tracker = Tracker()
+    tracker.see(first, 0.0)
+    ids(tracker, 0.0, [at(100)], [person(1)])
+    tracker.see(second, 0.4)
+    return tracker, ids(tracker, 0.4, [at(100)], [person(1)])
+
+
+def test_a_scene_cut_ends_every_track_and_its_time_is_kept() -> None:
+    tracker, found = after(scene(1), scene(2))
+
+    assert found == [1]
+    assert tracker.cuts == [0.4]
+    assert [(track.id, track.end) for track in tracker.ended] == [(0, 0.0)]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [scene(1) // 2, np.minimum(scene(1), 200) + np.uint8(40), np.roll(scene(1), 5, axis=0)],
+    ids=["lights dimmed", "lights up", "a nudge"],
+)
+def test_light_and_a_nudge_are_no_cut(second: NDArray[np.uint8]) -> None:
+    tracker, found = after(scene(1), second)
+
+    assert (found, tracker.cuts) == ([0], [])
+
+
+def test_a_camera_that_pans_is_no_cut() -> None:
+    wide = scene(1, width=480)
+    first, second = wide[:, :320], wide[:, 50:370]
+    assert np.abs(first.astype(float) - second).mean() > CUT_DIFFERENCE  # or it would show nothing
+
+    tracker, found = after(first, second)
+
+    assert (found, tracker.cuts) == ([0], [])
+
+
+def test_black_before_a_picture_is_a_cut() -> None:
+    tracker, found = after(np.zeros_like(scene(1)), scene(1))
+
+    assert (found, tracker.cuts) == ([1], [0.4])
 
 
 def test_light_does_not_change_the_looks() -> None:
@@ -108,6 +148,36 @@ def test_hard_cuts_between_talkers_end_their_tracks(extracted: Extracted) -> Non
 
     assert [round(track.start / 3) for track in manifest.tracks] == [0, 1, 2, 3, 4]
     assert all(track.end - track.start < 3 for track in manifest.tracks)
+    assert [round(time / 3) for time in manifest.cuts] == [1, 2, 3, 4]
+
+
+def test_a_talker_before_a_panning_camera_is_one_track(clip: Clip, extracted: Extracted) -> None:
+    pan = "crop=440:400:x='80+70*sin(2*PI*t/2.9)':y=60"
+    source = shared("real_five_talkers_cuts.mp4")
+    manifest, _ = extracted(clip("pan.mp4", "-t", "2.9", "-i", source, "-an", "-vf", pan))
+
+    assert [track.frames for track in manifest.tracks] == [10]
+    assert manifest.cuts == ()
+
+
+def test_the_still_of_an_interval_is_the_frame_nearest_to_its_middle(extracted: Extracted) -> None:
+    manifest, work = extracted(SAMPLE)
+
+    assert manifest.thumbnail_frames == {0: 2, 1: 7, 2: 12, 3: 17}
+    assert manifest.frame_thumbnails == {n: f"frame-{n}.jpg" for n in range(4)}
+    assert all((work / name).exists() for name in manifest.frame_thumbnails.values())
+
+
+def test_the_thumbnail_of_a_track_is_its_sharpest_face(clip: Clip, extracted: Extracted) -> None:
+    blur = "gblur=sigma=3:enable='not(between(t,0.85,1.15))'"
+    manifest, work = extracted(clip("focus.mp4", "-t", "2", "-i", SAMPLE, "-an", "-r", "10", "-vf", blur))
+
+    (track,) = manifest.tracks
+    (sharpest,) = [face for frame in manifest.frames for face in frame.faces if 0.9 <= frame.time <= 1.1]
+    assert sharpest.sharpness > 2 * sorted(f.faces[0].sharpness for f in manifest.frames)[-2]
+    thumbnail = cv2.cvtColor(np.asarray(cv2.imread(str(work / str(track.thumbnail)))), cv2.COLOR_BGR2RGB)
+    crop = np.load(work / "crops-0.npy")[sharpest.row]
+    assert np.abs(thumbnail.astype(float) - crop).mean() < 4  # JPEG
 
 
 def test_one_person_is_one_track(extracted: Extracted) -> None:

@@ -51,8 +51,8 @@ def set_at(path: str, value: Any) -> Callable[[Any], None]:
     def change(raw: Any) -> None:
         *way, last = [int(part) if part.isdigit() else part for part in path.split(".")]
         for part in way:
-            raw = raw[part]
-        raw[last] = value
+            raw = raw[str(part) if isinstance(raw, dict) else part]
+        raw[str(last) if isinstance(raw, dict) else last] = value
 
     return change
 
@@ -62,6 +62,13 @@ LIES = {
     "another name for the sound": set_at("sound_file", "/etc/passwd"),
     "another name for a thumbnail": set_at("tracks.0.thumbnail", "../track-0.jpg"),
     "a picture of no interval": set_at("frame_thumbnails", {"99": "frame-99.jpg"}),
+    "a picture of no frame": set_at("thumbnail_frames.2", 99),
+    "a picture of a frame before the first": set_at("thumbnail_frames.2", -1),
+    "a picture of another interval's frame": set_at("thumbnail_frames.2", 0),
+    "a frame without its picture": set_at("frame_thumbnails", {}),
+    "a cut before the beginning": set_at("cuts", [-0.5]),
+    "a cut after the end": set_at("cuts", [99.0]),
+    "cuts out of order": set_at("cuts", [3.0, 2.0]),
     "more rows than written": set_at("crop_shards.0.rows", 21),
     "fewer rows than written": set_at("crop_shards.0.rows", 19),
     "an endless duration": set_at("facts.duration", 1e300),

@@ -116,7 +116,10 @@ def test_working_files_go_when_the_report_is_there_and_pictures_stay(submit: Sub
     with db.read() as session:
         track = session.scalars(select(Track).where(Track.analysis_id == identity)).one()
     assert track.thumbnail_key is not None
-    assert storage().read(track.thumbnail_key)[:2] == b"\xff\xd8"  # JPEG
+    stills = [(row.still_frame, row.still_key or "") for row in intervals(identity)]
+    assert [frame for frame, _ in stills] == [2, 7, 12, 17]
+    for key in [track.thumbnail_key, *(key for _, key in stills)]:
+        assert storage().read(key)[:2] == b"\xff\xd8"  # JPEG
     assert track.score is not None
 
 
