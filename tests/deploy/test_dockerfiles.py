@@ -78,7 +78,7 @@ def test_the_api_image_installs_no_torch() -> None:
 
 
 def test_the_worker_image_chooses_torch_by_argument() -> None:
-    assert extras("Dockerfile.worker") == {"worker", "cli", "flower"}
+    assert extras("Dockerfile.worker") == {"worker", "evaluation", "cli", "flower"}
     assert ("ARG", 'TORCH_INDEX=""') in instructions("Dockerfile.worker")
     assert any(
         "apt-get install" in rest and "bubblewrap" in rest for _, rest in last_stage("Dockerfile.worker")
