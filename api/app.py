@@ -27,7 +27,20 @@ from api.cors import Cors
 from api.dependencies import BEARER, once
 from api.errors import respond
 from api.middleware import Envelope, Head, Linger, Problems
-from api.routes import analyses, audit, detectors, erasure, health, pages, stats, uploads, webhook_endpoints
+from api.pictures import PICTURE_THREADS
+from api.routes import (
+    analyses,
+    audit,
+    detectors,
+    erasure,
+    health,
+    pages,
+    pictures,
+    report_page,
+    stats,
+    uploads,
+    webhook_endpoints,
+)
 from api.upload import STORAGE_THREADS
 from core import db, logging
 from core.config import settings
@@ -60,9 +73,12 @@ def create_app() -> FastAPI:
     )
     app.state.upload_threads = CapacityLimiter(STORAGE_THREADS)
     app.state.probe_threads = CapacityLimiter(PROBE_THREADS)
+    app.state.picture_threads = CapacityLimiter(PICTURE_THREADS)
     app.state.erasure_threads = CapacityLimiter(erasure.ERASURE_THREADS)
     for keyed in (
         analyses.router,
+        report_page.router,
+        pictures.router,
         erasure.router,
         audit.router,
         uploads.router,

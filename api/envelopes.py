@@ -62,14 +62,48 @@ def _common(row: models.Analysis) -> dict[str, Any]:
             "legal_hold": row.held_at is not None,
         },
         "metadata": row.metadata_,
-        "links": {"self": here, "intervals": f"{here}/intervals"},
+        "links": {
+            "self": here,
+            "intervals": f"{here}/intervals",
+            "tracks": f"{here}/tracks",
+            "report": f"{here}/report.html" if row.report is not None else None,
+        },
     }
 
 
-def interval(row: models.Interval) -> schemas.Interval:
-    """One interval with its evidence."""
+def interval(row: models.Analysis, found: models.Interval) -> schemas.Interval:
+    """One interval with its evidence; where its pictures have been erased no link leads to them."""
+    here, kept = location(row), row.media_erased_at is None
+    still = f"{here}/frames/{found.index}.jpg" if kept and found.still_key else None
+    names = schemas.Interval.model_fields.keys() - {"still", "video"}
     return schemas.Interval.model_validate(
-        {name: getattr(row, name) for name in schemas.Interval.model_fields}
+        {name: getattr(found, name) for name in names}
+        | {"still": still, "video": _video(found, f"{here}/intervals/{found.index}", kept=kept)}
+    )
+
+
+def _video(found: models.Interval, here: str, *, kept: bool) -> dict[str, Any] | None:
+    """Addresses in place of object keys."""
+    if found.video is None:
+        return None
+    pictures = [
+        picture
+        | {
+            "face": f"{here}/faces/{number}.jpg" if kept else None,
+            "heatmap": f"{here}/heatmaps/{number}.jpg" if kept and picture["heatmap"] else None,
+        }
+        for number, picture in enumerate(found.video.get("pictures", ()))
+    ]
+    return found.video | {"pictures": pictures}
+
+
+def track(row: models.Analysis, found: models.Track) -> schemas.Track:
+    """One face; where its picture has been erased no link leads to it."""
+    kept = found.thumbnail_key is not None and row.media_erased_at is None
+    return schemas.Track(
+        id=found.track,
+        **{name: getattr(found, name) for name in ("start", "end", "frames", "score", "lips")},
+        links=schemas.TrackLinks(thumbnail=f"{location(row)}/tracks/{found.track}.jpg" if kept else None),
     )
 
 

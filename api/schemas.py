@@ -21,7 +21,7 @@ from core.domain import (
     StepStatus,
     Verdict,
 )
-from core.evidence import MediaFacts
+from core.evidence import LipSync, MediaFacts, Splice, TraceFinding, TrackScore
 
 Item = TypeVar("Item")
 #: Cursors are ours; no real one is near this long.
@@ -83,6 +83,8 @@ class Links(BaseModel):
 
     self: str
     intervals: str
+    tracks: str
+    report: str | None = Field(description="The report as a page for people; null while there is none.")
 
 
 class Analysis(BaseModel):
@@ -183,12 +185,29 @@ class Signal(BaseModel):
     note: str = ""
 
 
+class KeyPicture(BaseModel):
+    """A suspicious face as pictures."""
+
+    frame: int
+    time: float
+    track: int
+    box: tuple[float, float, float, float]
+    score: Score
+    detector: str = Field(description="Whose look the heatmap shows.")
+    method: str | None = Field(description="How the heatmap was made; null without one.")
+    face: str | None = Field(description="Path of its crop as JPEG; null: erased.")
+    heatmap: str | None = Field(description="Path of the crop under its heatmap; null: none, or erased.")
+
+
 class VideoEvidence(BaseModel):
     """What the picture says."""
 
     track: int | None = Field(default=None, description="The face that gave the score.")
     regions: list[RegionEffect] = []
     faces: list[FaceScore] = []
+    tracks: list[TrackScore] = Field(default=[], description="Every scored face, the strongest first.")
+    trace: TraceFinding | None = Field(default=None, description="It supports, it never accuses alone.")
+    pictures: list[KeyPicture] = Field(default=[], description="Of suspicious intervals.")
     detectors: dict[str, float] = Field(default={}, description="Score by detector id.")
 
 
@@ -199,6 +218,8 @@ class AudioEvidence(BaseModel):
     level_dbfs: float | None = Field(default=None, description="RMS level; null for digital silence.")
     signals: list[Signal] = []
     measures: dict[str, float] = Field(default={}, description="What was measured, crossed or not.")
+    splices: list[Splice] = Field(default=[], description="Where two recordings may have been joined.")
+    notes: list[Reason] = Field(default=[], description="What makes its score less worth.")
     detectors: dict[str, float] = Field(default={}, description="Score by detector id.")
 
 
@@ -213,6 +234,7 @@ class Interval(BaseModel):
     audio_score: Score | None = Field(description="Probability of fake.")
     audio_reason: Reason | None = Field(description="Why there is no score.")
     frames: list[Frame]
+    still: str | None = Field(description="Path of its middle frame as JPEG; null: none, or erased.")
     video: VideoEvidence | None = Field(description="Null when no detector looked.")
     audio: AudioEvidence | None = Field(description="Null when nobody listened.")
 
@@ -222,6 +244,30 @@ class Page(BaseModel, Generic[Item]):
 
     items: list[Item]
     next_cursor: str | None = Field(description="Give it as `cursor`, with the same filters.")
+
+
+class TrackLinks(BaseModel):
+    """Where its picture is."""
+
+    thumbnail: str | None = Field(description="The face at its sharpest; null: none was kept, or erased.")
+
+
+class Track(BaseModel):
+    """One face through the video."""
+
+    id: int = Field(description="The face's number, as `track` in intervals.")
+    start: float = Field(description="Seconds.")
+    end: float = Field(description="Seconds.")
+    frames: int = Field(description="Sampled frames it was seen in.")
+    score: Score | None = Field(description="Mean over its scored frames; null: none was scored.")
+    lips: LipSync | None = Field(description="Null: no sound, no voice, or too little of both together.")
+    links: TrackLinks
+
+
+class Tracks(BaseModel):
+    """The faces of an analysis, all of them."""
+
+    items: list[Track]
 
 
 class Strict(BaseModel):

@@ -198,4 +198,6 @@ def list_intervals(
     with read() as session:
         row = analyses.find(session, caller.owner, analysis_id)
         page = listing.interval_page(session, row, cursor=query.cursor, limit=query.limit)
-        return Page(items=[envelopes.interval(item) for item in page.items], next_cursor=page.next_cursor)
+        return Page(
+            items=[envelopes.interval(row, item) for item in page.items], next_cursor=page.next_cursor
+        )
