@@ -31,7 +31,7 @@ from transformers import (
 
 from bench.outcome import Outcome, milliseconds
 from workers.detectors import speech
-from workers.detectors.listen import windows
+from workers.detectors.windows import windows
 from workers.media.crops import align
 from workers.media.faces import FaceDetector, small_bgr
 

@@ -26,8 +26,9 @@ from core.fusion.narrators import template
 from core.fusion.verdict import judge
 from workers.detectors import registry, speech
 from workers.detectors.base import AudioDetector, FrameDetector
-from workers.detectors.listen import listen, windows
+from workers.detectors.listen import listen
 from workers.detectors.look import look
+from workers.detectors.windows import windows
 from workers.media.decode import SOUND_FILE
 from workers.media.extract import extract
 
@@ -45,6 +46,11 @@ class NotingEar:
     def identity(self) -> DetectorIdentity:
         """Of the detector."""
         return self._detector.identity
+
+    @property
+    def window_seconds(self) -> float | None:
+        """Of the detector."""
+        return self._detector.window_seconds
 
     def scores(self, windows: list[Wave], /, *, checkpoint: Callable[[], None]) -> NDArray[np.float32]:
         """Of the detector, noted."""

@@ -187,6 +187,8 @@ class AudioDetector(Detector[Sequence[Window]]):
     #: Whether `predict` may be given windows of different lengths, filled up with zeros. Where it is False a
     #: batch holds one length only, so that a score never depends on what else was in the batch.
     takes_padding: bool = False
+    #: Length of sound the model was made for; windows are cut to it. None: it does not say.
+    window_seconds: float | None = None
 
     @abstractmethod
     def predict(self, windows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

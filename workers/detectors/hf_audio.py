@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 SAMPLES: Final = "Wav2Vec2FeatureExtractor"
 #: Keeps the division finite in silence; the figure is transformers' own.
 EPSILON: Final = 1e-7
+#: Lengths in seconds that are taken from a checkpoint: a word at least, and not a whole recording.
+SHORTEST: Final = 0.5
+LONGEST: Final = 30.0
 
 
 class Hearing(Frozen):
@@ -26,6 +29,7 @@ class Hearing(Frozen):
 
     normalise: bool  #: to zero mean and unit variance, each window by itself
     mask: bool  #: the model was trained with an attention mask
+    seconds: float | None  #: `max_length`: the length of its examples
 
 
 class HuggingFaceAudioDetector(AudioDetector):
@@ -51,6 +55,7 @@ class HuggingFaceAudioDetector(AudioDetector):
         # A group norm in the first layer runs over time: zeros at the end change every frame, mask or not.
         layer_norm = self.checkpoint.config.get("feat_extract_norm", "group") == "layer"
         self.takes_padding = self.hearing.mask and layer_norm
+        self.window_seconds = self.hearing.seconds
 
     def predict(self, windows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """See AudioDetector."""
@@ -97,7 +102,15 @@ def hearing(config: Mapping[str, Any], name: str) -> Hearing:
     return Hearing(
         normalise=bool(config.get("do_normalize", True)),
         mask=bool(config.get("return_attention_mask", False)),
+        seconds=_length(config.get("max_length")),
     )
+
+
+def _length(samples: object) -> float | None:
+    """The length in seconds that a checkpoint names in samples, where it is one that can be cut."""
+    if not isinstance(samples, int) or not SHORTEST <= samples / SOUND_RATE <= LONGEST:
+        return None
+    return samples / SOUND_RATE
 
 
 def _normalised(windows: torch.Tensor, heard: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numpy as np
@@ -14,24 +14,12 @@ from core.domain import Reason, Span
 from core.errors import DetectorFailed
 from core.evidence import SOUND_RATE, AudioFinding, DetectorIdentity
 from workers.detectors import signals, speech
+from workers.detectors.notes import notes, unfit
 from workers.detectors.speech import Stretch, Wave
+from workers.detectors.windows import WINDOW_SECONDS, windows
 
 log = logging.getLogger(__name__)
 
-#: A window holds 4 s, what the public detectors are trained on (ASVspoof: 64600 samples = 4.04 s).
-WINDOW_SECONDS: Final = 4.0
-#: Each moment is heard twice, and a 2 s interval never depends on one cut.
-HOP_SECONDS: Final = 2.0
-#: A shorter window gets surrounding sound up to this: below a second the models guess.
-MIN_WINDOW_SECONDS: Final = 1.0
-#: And up to a multiple of this: detectors batch windows of one length, and seven lengths make full batches.
-GRID_SECONDS: Final = 0.5
-#: Pauses up to this stay inside a stretch of talk: breath and rhythm are part of a voice.
-PAUSE_SECONDS: Final = 1.0
-#: Speech an interval needs to be scored: a quarter of the usual 2 s, about two syllables.
-MIN_SPEECH_SECONDS: Final = 0.5
-#: Below it nothing is heard: the absolute gate of ITU-R BS.1770-4.
-SILENCE_DBFS: Final = -70.0
 #: Windows a call of the detector, which cuts them into its own batches: 256 x 4 s is 64 MB of sound.
 GROUP: Final = 256
 
@@ -42,6 +30,11 @@ class Ear(Protocol):
     @property
     def identity(self) -> DetectorIdentity:
         """Who speaks."""
+        ...
+
+    @property
+    def window_seconds(self) -> float | None:
+        """Length of sound it was made for; None: it does not say."""
         ...
 
     def scores(
@@ -66,6 +59,19 @@ class Piece(NamedTuple):
     start: float  #: of its first sample on the timeline, seconds
     talk: tuple[Stretch, ...]
     joints: signals.joints.Joints
+    music: signals.music.Activity
+
+
+class Place(NamedTuple):
+    """What was measured of one interval before any detector is asked."""
+
+    span: Span
+    begin: float  #: seconds from the first sample of the piece
+    end: float
+    level: float | None  #: dBFS
+    spoken: float  #: seconds of speech
+    measures: dict[str, float]
+    unfit: Reason | None  #: why no detector may score it
 
 
 def _nothing() -> None:
@@ -91,12 +97,12 @@ def listen(
     if detector is None and absent is None:
         raise ValueError("a missing detector needs a reason")
     piece = _piece(waveform, start, checkpoint)
-    heard = _hear(piece, detector, checkpoint) if detector is not None else ()
-    findings: list[AudioFinding] = []
+    places: list[Place] = []
     for span in spans:
         checkpoint()
-        findings.append(_finding(piece, span, heard, detector, absent))
-    return tuple(findings)
+        places.append(_place(piece, span))
+    heard = _hear(piece, places, detector, checkpoint) if detector is not None else ()
+    return tuple(_finding(piece, place, heard, detector, absent) for place in places)
 
 
 def _piece(waveform: Wave, start: float, checkpoint: Callable[[], None]) -> Piece:
@@ -106,40 +112,38 @@ def _piece(waveform: Wave, start: float, checkpoint: Callable[[], None]) -> Piec
     # A broken decoder may give NaN, infinities or absurd peaks: nothing is heard there, nothing overflows.
     wave = np.clip(np.nan_to_num(waveform, nan=0, posinf=0, neginf=0), -1, 1).astype(np.float32)
     talk = speech.stretches(speech.probabilities(wave, checkpoint), len(wave) / SOUND_RATE)
-    return Piece(wave, start, talk, signals.joints.find(wave, checkpoint))
+    joints, music = signals.joints.find(wave, checkpoint), signals.music.find(wave, checkpoint)
+    return Piece(wave, start, talk, joints, music)
 
 
-def windows(talk: Sequence[Stretch], seconds: float) -> Iterator[Stretch]:
-    """The windows a detector hears: at most 4 s long, every 2 s, over talk only, the last one up to its end.
-
-    Short talk is one window, grown into the sound around it to 1, 1.5, ... 4 s where there is that much.
-    """
-    for begin, end in speech.join(talk, PAUSE_SECONDS):
-        first, last = _grow(begin, end, seconds)
-        hops = max(0, math.ceil((last - first - WINDOW_SECONDS) / HOP_SECONDS - 1e-9))
-        for hop in range(hops):
-            yield first + hop * HOP_SECONDS, first + hop * HOP_SECONDS + WINDOW_SECONDS
-        yield max(first, last - WINDOW_SECONDS), last
-
-
-def _grow(begin: float, end: float, seconds: float) -> Stretch:
-    """The talk with as much sound on both sides as makes its length a whole number of grid steps."""
-    if end - begin >= WINDOW_SECONDS:
-        return begin, end
-    wanted = max(MIN_WINDOW_SECONDS, math.ceil((end - begin) / GRID_SECONDS - 1e-9) * GRID_SECONDS)
-    first = max(0.0, min(begin - (wanted - (end - begin)) / 2, seconds - wanted))
-    return first, min(seconds, first + wanted)
+def _place(piece: Piece, span: Span) -> Place:
+    """Measure one interval."""
+    begin = max(0.0, span.start - piece.start)
+    end = max(begin, min(span.end - piece.start, len(piece.wave) / SOUND_RATE))
+    level = _level(_cut(piece.wave, begin, end))
+    spoken = speech.overlap(piece.talk, begin, end)
+    near = speech.between(piece.talk, begin, end)
+    measures = signals.measure(piece.wave, near, piece.joints, begin, end, origin=piece.start)
+    lines = signals.music.lines(piece.music, begin, end) if end > begin else None
+    if lines is not None:
+        measures["music_lines"] = round(lines, 4)
+    return Place(span, begin, end, level, spoken, measures, unfit(end - begin, level, spoken, measures))
 
 
-def _hear(piece: Piece, detector: Ear, checkpoint: Callable[[], None]) -> tuple[Heard, ...]:
-    """The detector's score of every window."""
-    places = tuple(windows(piece.talk, len(piece.wave) / SOUND_RATE))
+def _hear(
+    piece: Piece, places: Sequence[Place], detector: Ear, checkpoint: Callable[[], None]
+) -> tuple[Heard, ...]:
+    """The detector's score of every window that an interval to be scored has a part in."""
+    wanted = speech.join([(place.begin, place.end) for place in places if place.unfit is None], 0.0)
+    length = detector.window_seconds or WINDOW_SECONDS
+    cuts = windows(piece.talk, len(piece.wave) / SOUND_RATE, length)
+    asked = [cut for cut in cuts if speech.overlap(wanted, *cut) > 0]
     heard: list[Heard] = []
-    for n in range(0, len(places), GROUP):
+    for n in range(0, len(asked), GROUP):
         checkpoint()
-        group = places[n : n + GROUP]
-        scores = _ask(detector, [_cut(piece.wave, *place) for place in group], checkpoint)
-        heard += [Heard(*place, score) for place, score in zip(group, scores, strict=True)]
+        group = asked[n : n + GROUP]
+        scores = _ask(detector, [_cut(piece.wave, *cut) for cut in group], checkpoint)
+        heard += [Heard(*cut, score) for cut, score in zip(group, scores, strict=True)]
     return tuple(heard)
 
 
@@ -167,27 +171,22 @@ def _probability(score: float) -> float | None:
 
 
 def _finding(
-    piece: Piece, span: Span, heard: Sequence[Heard], detector: Ear | None, absent: Reason | None
+    piece: Piece, place: Place, heard: Sequence[Heard], detector: Ear | None, absent: Reason | None
 ) -> AudioFinding:
     """What the sound says of one interval."""
-    begin = max(0.0, span.start - piece.start)
-    end = max(begin, min(span.end - piece.start, len(piece.wave) / SOUND_RATE))
-    level = _level(_cut(piece.wave, begin, end))
-    spoken = speech.overlap(piece.talk, begin, end)
-    reason = _unfit(end - begin, level, spoken) or (absent if detector is None else None)
-    score = None if reason else _mean(heard, piece.talk, begin, end)
+    reason = place.unfit or (absent if detector is None else None)
+    score = None if reason else _mean(heard, piece.talk, place.begin, place.end)
     if score is None and reason is None:
         reason = Reason.DETECTOR_FAILED
-    near = speech.between(piece.talk, begin, end)
-    measures = signals.measure(piece.wave, near, piece.joints, begin, end, origin=piece.start)
     return AudioFinding(
-        index=span.index,
+        index=place.span.index,
         score=score,
         reason=reason,
-        speech_seconds=round(spoken, 3),
-        level_dbfs=level,
-        signals=signals.judge(measures),
-        measures=measures,
+        speech_seconds=round(place.spoken, 3),
+        level_dbfs=place.level,
+        signals=signals.judge(place.measures),
+        measures=place.measures,
+        notes=notes(place.measures, place.spoken),
         detectors={detector.identity.id: score} if detector is not None and score is not None else {},
     )
 
@@ -196,15 +195,6 @@ def _level(wave: Wave) -> float | None:
     """RMS level, dB below a full-scale square wave; None for digital silence and for no samples at all."""
     power = float(np.mean(np.square(wave, dtype=np.float64))) if len(wave) else 0.0
     return round(10 * math.log10(power), 2) if power > 0 else None
-
-
-def _unfit(seconds: float, level: float | None, spoken: float) -> Reason | None:
-    """Why an interval cannot be scored by any detector."""
-    if seconds < MIN_SPEECH_SECONDS:
-        return Reason.TOO_SHORT
-    if spoken == 0:
-        return Reason.SILENCE if level is None or level < SILENCE_DBFS else Reason.NO_SPEECH
-    return Reason.TOO_SHORT if spoken < MIN_SPEECH_SECONDS else None
 
 
 def _mean(heard: Sequence[Heard], talk: Sequence[Stretch], begin: float, end: float) -> float | None:

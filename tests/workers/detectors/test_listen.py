@@ -16,7 +16,10 @@ from core.evidence import AudioFinding, DetectorIdentity
 from tests.workers.detectors.sounds import RATE, Wave, heard, noise, silence, tone
 from workers.detectors import listen as room
 from workers.detectors.base import AudioDetector
+from workers.detectors.hf_audio import hearing
 from workers.detectors.listen import Ear, listen
+from workers.detectors.notes import MIN_SPEECH_SECONDS
+from workers.detectors.windows import WINDOW_SECONDS, windows
 
 REAL = "media/audio_only_real_librispeech.wav"
 
@@ -24,14 +27,19 @@ REAL = "media/audio_only_real_librispeech.wav"
 class Loudness:
     """A detector whose score is known beforehand: the RMS of the window, four times."""
 
-    def __init__(self) -> None:
+    def __init__(self, length: float | None = None) -> None:
         self.lengths: list[int] = []
+        self.length = length
 
     @property
     def identity(self) -> DetectorIdentity:
         return DetectorIdentity(
             id="test/loudness", modality=Modality.AUDIO, version="1", digest="sha256:0", fake_label="loud"
         )
+
+    @property
+    def window_seconds(self) -> float | None:
+        return self.length
 
     def scores(self, windows: list[Wave], /, *, checkpoint: Callable[[], None]) -> NDArray[np.float32]:
         checkpoint()
@@ -123,7 +131,7 @@ def test_a_word_in_silence_is_too_little_to_score() -> None:
     wave = np.concatenate([silence(0.8), word, silence(0.85)])
     (finding,) = scored(wave, Loudness())
     assert finding.reason is Reason.TOO_SHORT
-    assert 0 < (finding.speech_seconds or 0) < room.MIN_SPEECH_SECONDS
+    assert 0 < (finding.speech_seconds or 0) < MIN_SPEECH_SECONDS
 
 
 def test_intervals_beyond_the_sound_are_too_short_not_silent() -> None:
@@ -178,7 +186,7 @@ def test_the_mean_weighs_the_speech_that_a_window_shares_with_the_interval() -> 
 def test_windows(
     talk: tuple[tuple[float, float], ...], seconds: float, expected: list[tuple[float, float]]
 ) -> None:
-    found = [edge for window in room.windows(talk, seconds) for edge in window]
+    found = [edge for window in windows(talk, seconds) for edge in window]
     assert found == pytest.approx([edge for window in expected for edge in window])
 
 
@@ -186,10 +194,10 @@ def test_windows(
 def test_windows_cover_all_talk_and_stay_inside(edges: list[float]) -> None:
     ordered = sorted(set(edges))
     talk = tuple(zip(ordered[::2], ordered[1::2], strict=False))
-    found = list(room.windows(talk, 60.0))
+    found = list(windows(talk, 60.0))
     for begin, end in found:
         assert -1e-9 <= begin < end <= 60 + 1e-9
-        assert end - begin <= room.WINDOW_SECONDS + 1e-9
+        assert end - begin <= WINDOW_SECONDS + 1e-9
     for begin, end in talk:
         for moment in (begin, (begin + end) / 2, end):
             assert any(a - 1e-6 <= moment <= b + 1e-6 for a, b in found)
@@ -200,6 +208,41 @@ def test_no_window_is_longer_than_four_seconds_and_lengths_repeat() -> None:
     scored(np.concatenate([heard(REAL), silence(3), heard(REAL)[: 2 * RATE]]), detector)
     assert max(detector.lengths) <= 4 * RATE
     assert {n % (RATE // 2) for n in detector.lengths} == {0}
+
+
+@pytest.mark.parametrize(("length", "expected"), [(2.5, 2.5), (1.0, 1.0), (8.0, 8.0), (None, 4.0)])
+def test_windows_have_the_length_that_the_detector_names(length: float | None, expected: float) -> None:
+    detector = Loudness(length)
+    scored(np.tile(heard(REAL), 2), detector)
+    assert max(detector.lengths) == expected * RATE
+    assert min(detector.lengths) >= RATE
+
+
+@pytest.mark.parametrize("length", [1.0, 2.5, 8.0])
+def test_scores_follow_the_loudness_in_time_whatever_the_length(length: float) -> None:
+    spoken = np.tile(heard(REAL), 3)[: 16 * RATE]
+    findings = scored(np.concatenate([spoken * np.float32(0.1), spoken]), Loudness(length))
+    quiet = [f.score for f in findings[:4] if f.score is not None]
+    loud = [f.score for f in findings[12:] if f.score is not None]
+    assert len(quiet) == len(loud) == 4
+    assert np.mean(quiet) * 5 < np.mean(loud)
+
+
+@pytest.mark.parametrize(
+    ("samples", "seconds"),
+    [(64_600, 4.0375), (None, None), (True, None), ("4 s", None), (-1, None), (10**9, None)],
+)
+def test_the_length_of_a_checkpoints_examples_is_taken_where_it_can_be(
+    samples: object, seconds: float | None
+) -> None:
+    config = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "max_length": samples}
+    assert hearing(config, "x").seconds == seconds
+
+
+def test_long_windows_overlap_by_half_and_cover_the_talk() -> None:
+    assert list(windows(((0.0, 25.0),), 30.0, 10.0)) == [(0, 10), (5, 15), (10, 20), (15, 25)]
+    ((begin, end),) = windows(((3.0, 3.2),), 30.0, 0.6)
+    assert (begin, end) == pytest.approx((2.8, 3.4))
 
 
 def test_a_detector_that_fails_costs_the_scores_not_the_measures(caplog: pytest.LogCaptureFixture) -> None:

@@ -242,10 +242,11 @@ def test_extreme_sound_has_finite_measures(wave: Wave) -> None:
     assert all(np.isfinite(v) for v in measured(wave).values())
 
 
-def test_without_speech_only_joints_are_measured() -> None:
+def test_without_speech_only_joints_and_peaks_are_measured() -> None:
     wave = noise(6)
     values = measure(wave, (), joints.find(wave, nothing), 2, 4)
-    assert set(values) <= {"background_step_db", "background_step_at", "click_db", "click_at"}
+    joined = {"background_step_db", "background_step_at", "click_db", "click_at"}
+    assert set(values) <= joined | {"peak_rise_db"}
 
 
 def test_a_missing_measure_crosses_no_bound() -> None:

@@ -12,11 +12,11 @@ from typing import Final
 import numpy as np
 
 from core.evidence import SOUND_RATE
-from workers.detectors.signals import joints, pitch, spectrum
+from workers.detectors.signals import channel, joints, music, pitch, spectrum
 from workers.detectors.signals.bounds import BOUNDS, Bound, judge
 from workers.detectors.signals.frames import HOP, SPECTRUM, Floats, Mask, Wave, centres, powers, within
 
-__all__ = ["BOUNDS", "Bound", "joints", "judge", "measure"]
+__all__ = ["BOUNDS", "Bound", "channel", "joints", "judge", "measure", "music"]
 
 Stretch = tuple[float, float]
 
@@ -45,7 +45,7 @@ def measure(
     """
     piece = wave[round(begin * SOUND_RATE) : round(end * SOUND_RATE)]
     parts = [(a - begin, b - begin) for a, b in speech]
-    values = _joints(found, begin, end, origin) | _exact_silence(piece, parts)
+    values = _joints(found, begin, end, origin) | _exact_silence(piece, parts) | channel.peaks(piece)
     heard = within((np.arange(len(piece)) + 0.5) / SOUND_RATE, parts)
     loudness = float(np.sqrt(np.mean(np.square(piece[heard], dtype=np.float64)))) if heard.any() else 0.0
     if loudness > 0:
@@ -55,13 +55,15 @@ def measure(
 
 
 def _voice(piece: Wave, parts: Sequence[Stretch]) -> dict[str, float]:
-    """Pitch and spectrum measures of the stretches of speech."""
+    """Pitch, spectrum and band of the stretches of speech."""
     track = pitch.track(piece)
     speech = within(track.times, parts)
     power = powers(piece)
     times = centres(len(power), SPECTRUM)
     voice = _nearest(pitch.voiced(track, speech), track.times, times)
-    return pitch.measures(track, speech) | spectrum.measures(power, within(times, parts), voice)
+    spoken = within(times, parts)
+    spectral = spectrum.measures(power, spoken, voice) | channel.band(power, spoken)
+    return pitch.measures(track, speech) | spectral
 
 
 def _nearest(mask: Mask, times: Floats, wanted: Floats) -> Mask:
