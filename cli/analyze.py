@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Annotated, Final, TypeVar
 
 import typer
@@ -93,6 +94,8 @@ class Run:
     terms: Terms | None = None
     #: Straight to the server's storage, in parts.
     direct: bool = False
+    #: Where the report goes as a page.
+    page: Path | None = None
     #: Accepted, and not known to have ended.
     open: list[Job] = field(default_factory=list)
 
@@ -139,8 +142,11 @@ class Run:
                 envelope = self.client.wait(job.id, self.show.state)
             self.open.remove(job)
             self.print_result(job, envelope)
-        except ClientError as error:
-            self.show.say(f"{complaint(error)} - the analysis is at {self.address(job)}")
+            if self.page is not None and envelope["status"] == AnalysisStatus.COMPLETED:
+                save(self.client.report_page(job.id), self.page)
+        except (ClientError, OSError) as error:
+            words = complaint(error) if isinstance(error, ClientError) else str(error)
+            self.show.say(f"{words} - the analysis is at {self.address(job)}")
             return Outcome.ERROR
         return outcome(envelope)
 
@@ -183,6 +189,18 @@ class Run:
     def address(self, job: Job) -> str:
         """Where the analysis can be read later."""
         return f"{self.client.url}/v1/analyses/{job.id}"
+
+
+def save(page: bytes, target: Path) -> None:
+    """Write it whole or not at all. Raises OSError."""
+    with NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as written:
+        try:
+            written.write(page)
+            written.flush()
+            Path(written.name).replace(target)
+        except BaseException:
+            Path(written.name).unlink(missing_ok=True)
+            raise
 
 
 def is_address(file: str | Path) -> bool:
@@ -256,6 +274,9 @@ def analyze(
         str | None, typer.Option(envvar="DEEPDEFEND_KEY", help="API key. [default: the one `up` made here]")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One envelope a line, nothing else.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Save the report as a page to read and print.")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait for the report, or print id and address.")] = True,
     interval_seconds: Annotated[
         float | None, typer.Option(min=1, max=5, help="Length of an interval.")
@@ -280,6 +301,8 @@ def analyze(
     Exit status: 0 REAL, 3 DEEPFAKE, 4 INCONCLUSIVE, 1 error. For several files the gravest of error,
     DEEPFAKE, INCONCLUSIVE, REAL counts. Ctrl-C cancels what has not ended, unless --no-wait: 130.
     """
+    if html is not None and (len(files) > 1 or not wait):
+        raise typer.BadParameter("--html is for one file that is waited for")
     options = chosen_options(interval_seconds, frames_per_interval)
     terms = _chosen(Terms, lane=lane, deadline_seconds=deadline, retention_hours=retention_hours)
     errors = Console(stderr=True)
@@ -287,7 +310,7 @@ def analyze(
     try:
         found = target.find(url, key)
         with Client(found.url, found.key, on_trouble=show.say) as client:
-            run = Run(client, show, Console(file=sys.stdout), as_json, options, terms, in_parts)
+            run = Run(client, show, Console(file=sys.stdout), as_json, options, terms, in_parts, html)
             status = analyze_files(files, run, wait=wait)
     except ClientError as error:
         show.say(complaint(error))

@@ -207,6 +207,14 @@ class Client:
                 raise NotOurs(f"{self.url} sent the same cursor twice")
             seen.add(cursor)
 
+    def report_page(self, analysis_id: str) -> bytes:
+        """The report of a completed analysis as one HTML page."""
+        path = f"v1/analyses/{quote(analysis_id, safe='')}/report.html"
+        response = self.get(path, headers={"Accept": "text/html"})
+        if not response.headers.get("Content-Type", "").startswith("text/html"):
+            raise NotOurs(f"{self.url} sent no page; it may be older than this program")
+        return response.content
+
     def rest(self, failures: int) -> None:
         """Pause after so many failures in a row; none after none."""
         self._sleep(min(FIRST_PAUSE * 2**failures, LONGEST_PAUSE) if failures else 0.0)
