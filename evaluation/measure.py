@@ -1,0 +1,158 @@
+"""One file through the product's own pipeline, as far as a verdict needs it, and what is kept of that."""
+
+from __future__ import annotations
+
+import tempfile
+import wave
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from core.domain import Frozen, Modality, Reason, StepStatus
+from core.errors import DetectorFailed, MediaError
+from core.evidence import (
+    SOUND_RATE,
+    AudioFinding,
+    CropShard,
+    Manifest,
+    MediaFacts,
+    SoundShard,
+    VideoFinding,
+)
+from core.fusion.inputs import Branch, IntervalEvidence
+from evaluation import statistics
+from evaluation.panel import Panel, Subject, reason_of
+from workers.detectors.listen import listen
+from workers.detectors.look import look
+from workers.media.extract import CODES, extract
+
+Findings = dict[int, VideoFinding]
+#: Failures that lie in the file; the others may be the machine's, and are tried again in the next run.
+OF_THE_FILE: Final = CODES | {"empty_file"}
+
+
+class Measured(Frozen):
+    """What the detectors said of one file, without pictures, and what the verdict is made from."""
+
+    sha256: str
+    error: str | None = None  #: code: the file could not be decoded
+    detail: str | None = None
+    facts: MediaFacts | None = None
+    intervals: tuple[IntervalEvidence, ...] = ()
+    branches: tuple[Branch, ...] = ()  #: what was not scored, and why
+    statistics: dict[str, float] = {}  #: evaluation.statistics
+
+    @property
+    def lasting(self) -> bool:
+        """Whether another run under the same conditions could only say the same."""
+        return self.error is None or self.error in OF_THE_FILE
+
+
+def measure(path: Path, sha256: str, panel: Panel) -> Measured:
+    """Decode in the sandbox, ask the detectors. A file that cannot be decoded is a result too."""
+    setup = panel.setup
+    with tempfile.TemporaryDirectory(prefix="deepdefend-evaluation-", dir=setup.temp_dir) as folder:
+        work = Path(folder) / "work"
+        work.mkdir(mode=0o700)
+        try:
+            manifest = extract(
+                path,
+                work,
+                options=setup.options,
+                limits=setup.limits,
+                require_sandbox=setup.require_sandbox,
+            )
+        except MediaError as error:
+            return Measured(sha256=sha256, error=error.code, detail=error.detail)
+        return _scored(sha256, manifest, work, panel)
+
+
+def _scored(sha256: str, manifest: Manifest, work: Path, panel: Panel) -> Measured:
+    video, lost_video = _seen(manifest, work, panel)
+    audio, lost_audio = _heard(manifest, work, panel)
+    return Measured(
+        sha256=sha256,
+        facts=manifest.facts,
+        intervals=tuple(
+            IntervalEvidence(
+                index=span.index,
+                start=span.start,
+                end=span.end,
+                video=video[span.index],
+                audio=audio[span.index],
+            )
+            for span in manifest.spans
+        ),
+        branches=(*lost_video, *lost_audio),
+        statistics=statistics.of_file(manifest, work),
+    )
+
+
+def _seen(manifest: Manifest, work: Path, panel: Panel) -> tuple[Findings, list[Branch]]:
+    """What the picture says of every interval, as the branches of a running service would have it."""
+    frames = defaultdict(list)
+    for frame in manifest.frames:
+        frames[frame.interval].append(frame)
+    found = {
+        span.index: VideoFinding(index=span.index, score=None, reason=manifest.unseen(frames[span.index]))
+        for span in manifest.spans
+    }
+    lost: list[Branch] = []
+    for shard in manifest.crop_shards:
+        crops = np.load(work / shard.file, allow_pickle=False)
+        findings, branch = _look(manifest, shard, crops, panel)
+        found |= {one.index: one for one in findings}
+        lost += [branch] if branch else []
+    return {index: _kept(one) for index, one in found.items()}, lost
+
+
+def _look(
+    manifest: Manifest, shard: CropShard, crops: npt.NDArray[np.uint8], panel: Panel
+) -> tuple[Iterable[VideoFinding], Branch | None]:
+    if panel.video is not None:
+        try:
+            return look(manifest, shard, crops, panel.video), None
+        except DetectorFailed:
+            status, reason = StepStatus.FAILED, Reason.DETECTOR_FAILED
+    else:
+        status, reason = StepStatus.SKIPPED, reason_of(panel.absent[Subject.VIDEO])
+    branch = Branch(modality=Modality.VIDEO, status=status, reason=reason, shard=shard.shard)
+    return [VideoFinding(index=index, score=None, reason=reason) for index in shard.intervals], branch
+
+
+def _kept(finding: VideoFinding) -> VideoFinding:
+    """What a verdict and a calibration are made from, and no more: boxes and regions are for people."""
+    answers = tuple(face for face in finding.faces if face.track == finding.track)
+    return finding.model_copy(update={"faces": answers, "regions": (), "pictures": ()})
+
+
+def _heard(manifest: Manifest, work: Path, panel: Panel) -> tuple[dict[int, AudioFinding], list[Branch]]:
+    """What the sound says of every interval."""
+    unheard = manifest.unheard()
+    found = {
+        span.index: AudioFinding(index=span.index, score=None, reason=unheard) for span in manifest.spans
+    }
+    absent = None if panel.audio is not None else reason_of(panel.absent[Subject.AUDIO])
+    lost: list[Branch] = []
+    for shard in manifest.sound_shards:
+        wave_form = _sound(work / str(manifest.sound_file), shard)
+        spans = manifest.spans[shard.first_interval : shard.last_interval + 1]
+        found |= {one.index: one for one in listen(wave_form, shard.start, spans, panel.audio, absent)}
+        if absent is not None:
+            lost.append(
+                Branch(modality=Modality.AUDIO, status=StepStatus.SKIPPED, reason=absent, shard=shard.shard)
+            )
+    return found, lost
+
+
+def _sound(path: Path, shard: SoundShard) -> npt.NDArray[np.float32]:
+    """The samples of one shard: float32 in [-1, 1], 16 kHz."""
+    with wave.open(str(path)) as file:
+        first = round(shard.start * SOUND_RATE)
+        file.setpos(min(first, file.getnframes()))
+        raw = file.readframes(round(shard.end * SOUND_RATE) - first)
+    return np.frombuffer(raw, "<i2").astype(np.float32) / 32768.0
