@@ -185,8 +185,8 @@ class OperatingLimits(Frozen):
     suspicious: Probability
     decisive: Probability
     run_floor: Probability  #: least mean of a run that accuses
-    run_excess: LengthCurve
-    doubt_excess: LengthCurve
+    run_excess: LengthCurve  #: null standard deviations that a run must reach to accuse
+    doubt_excess: LengthCurve  #: and to take REAL away
 
 
 class CalibrationSummary(Frozen):

@@ -69,9 +69,8 @@ def summarize(
     unscored = [row for row in evidence if row.score(modality) is None]
     timeline = _timeline(evidence, modality)
 
-    def cited(*, excess: float, floor: float, shortest: int) -> CitedRun | None:
-        scores = [score for _, score in timeline]
-        run = scan.strongest_run(scores, null=limits.null, excess=excess, floor=floor, shortest=shortest)
+    def cited(bar: scan.Bar) -> CitedRun | None:
+        run = scan.strongest_run([score for _, score in timeline], bar)
         return None if run is None else _cite(run, timeline)
 
     return ModalityEvidence(
@@ -85,8 +84,8 @@ def summarize(
         cleared_seconds=math.fsum(
             row.scorable_seconds(modality) for row, score in scored if score < limits.real_below
         ),
-        run=cited(excess=limits.run_excess, floor=limits.run_floor, shortest=thresholds.shortest_run),
-        doubt=cited(excess=limits.doubt_excess, floor=limits.real_below, shortest=1),
+        run=cited(limits.accusing(thresholds.shortest_run)),
+        doubt=cited(limits.doubting),
     )
 
 

@@ -1,20 +1,20 @@
-"""The strongest run of neighbouring scored intervals: a scan statistic with size-dependent thresholds.
+"""The strongest run of neighbouring scored intervals: a scan statistic.
 
 For a window of L neighbouring intervals whose evidence (scores, or their log-odds) has the sum S, under a
 null with mean m, standard deviation s and AR(1) correlation r within a file, and b between files,
 
     Z = (S - L m) / sqrt(s^2 (L + 2 sum_{k<L} (L - k) r^k) + L^2 b^2)
 
-and the window is significant when Z >= sqrt(2 log(e n / L)) + excess, n being the number of intervals of
-the timeline. The first term is what the best of all windows of that size reaches by chance, so a long
-clean file is not accused more often than a short one, and four seconds in ten minutes still count. What
-it leaves over (dependence, the shape of the scores) is in the excess, which a calibration finds by
-simulation for every n.
+and the window is significant when Z reaches its bound. With n intervals in the timeline the seed's bound is
+sqrt(2 log(e n / L)) + excess: the first term is what the best of all windows of that size reaches by chance.
+A calibrated one is a single figure for all sizes, found by simulation for every n. Either grows with n, so
+that a long clean file is not accused more often than a short one.
 
 Sources: L. Duembgen and V. Spokoiny, "Multiscale testing of qualitative hypotheses", Ann. Statist. 29
 (2001); H. P. Chan and G. Walther, "Detection with the scan and the average likelihood ratio",
-Statistica Sinica 23 (2013); G. Walther, "Calibrating the scan statistic with size-dependent critical
-values" (2022, arXiv:2107.08296).
+Statistica Sinica 23 (2013), on both bounds: one figure is best for the shortest runs and costs the long ones
+some power, of which they have plenty; G. Walther, "Calibrating the scan statistic with size-dependent
+critical values" (2022, arXiv:2107.08296).
 """
 
 from __future__ import annotations
@@ -45,13 +45,25 @@ class Run(Frozen):
     threshold: float  #: what Z had to reach for a window of that size
 
 
-def strongest_run(
-    scores: Sequence[float | None], *, null: ScoreNull, excess: float, floor: float, shortest: int
-) -> Run | None:
-    """The significant window that clears its threshold by most, or None; null scores end a window.
+class Bar(Frozen):
+    """What a window must reach to be significant."""
 
-    `floor` is the least mean score a window may have. The threshold counts all of `scores`, null or not: a
-    further score can then only add evidence.
+    null: ScoreNull
+    excess: float  #: null standard deviations
+    by_size: bool  #: beyond what the best window of its size reaches by chance; False: as it is
+    floor: float  #: least mean score
+    shortest: int  #: intervals
+
+    def height(self, intervals: int, length: int) -> float:
+        """The least Z of a window of this length in a file of so many intervals."""
+        chance = math.sqrt(2 * math.log(math.e * intervals / length)) if self.by_size else 0.0
+        return chance + self.excess
+
+
+def strongest_run(scores: Sequence[float | None], bar: Bar) -> Run | None:
+    """The significant window that clears its bar by most, or None; null scores end a window.
+
+    The bar counts all of `scores`, null or not: a further score can then only add evidence.
     """
     passed = [
         Run(
@@ -60,20 +72,15 @@ def strongest_run(
             mean=window.mean,
             peak=window.peak,
             statistic=window.statistic,
-            threshold=share_of_size(len(scores), window.length) + excess,
+            threshold=bar.height(len(scores), window.length),
         )
         for start, stretch in _stretches(scores)
-        for window in _passing(stretch, len(scores), null, excess, floor, shortest)
+        for window in _passing(stretch, len(scores), bar)
     ]
     if not passed:
         return None
     best = max(passed, key=lambda run: run.statistic - run.threshold)
-    return _widened(best, scores, floor, max(run.peak for run in passed))
-
-
-def share_of_size(intervals: int, length: int) -> float:
-    """Null standard deviations that the best window of this length reaches by chance."""
-    return math.sqrt(2 * math.log(math.e * intervals / length))
+    return _widened(best, scores, bar.floor, max(run.peak for run in passed))
 
 
 def window_sd(length: int, null: ScoreNull) -> float:
@@ -104,23 +111,20 @@ class _Window(Frozen):
     statistic: float
 
 
-def _passing(
-    stretch: list[float], intervals: int, null: ScoreNull, excess: float, floor: float, shortest: int
-) -> Iterator[_Window]:
+def _passing(stretch: list[float], intervals: int, bar: Bar) -> Iterator[_Window]:
     """For each window size the strongest window that passes, where one does."""
     scores = _sums(stretch)
-    evidence = _sums([log_odds(score) for score in stretch]) if null.log_odds else scores
-    for length in range(shortest, min(len(stretch), LONGEST) + 1):
-        spread = window_sd(length, null)
-        bound = share_of_size(intervals, length) + excess
+    evidence = _sums([log_odds(score) for score in stretch]) if bar.null.log_odds else scores
+    for length in range(bar.shortest, min(len(stretch), LONGEST) + 1):
+        spread, height = window_sd(length, bar.null), bar.height(intervals, length)
         sums = [high - low for low, high in zip(evidence, evidence[length:], strict=False)]
-        if _standard(max(sums), length, null, spread) < bound:
+        if _standard(max(sums), length, bar.null, spread) < height:
             continue
         totals = [high - low for low, high in zip(scores, scores[length:], strict=False)]
         found = [
             (total, score, -offset)
             for offset, (total, score) in enumerate(zip(sums, totals, strict=True))
-            if score / (length * _UNIT) >= floor and _standard(total, length, null, spread) >= bound
+            if score / (length * _UNIT) >= bar.floor and _standard(total, length, bar.null, spread) >= height
         ]
         if found:
             total, score, offset = max(found)
@@ -129,7 +133,7 @@ def _passing(
                 length=length,
                 mean=score / (length * _UNIT),
                 peak=max(score for _, score, _ in found) / (length * _UNIT),
-                statistic=_standard(total, length, null, spread),
+                statistic=_standard(total, length, bar.null, spread),
             )
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from core.domain import Frozen, Modality, OperatingPoint
 from core.evidence import DetectorIdentity, LengthCurve, OperatingLimits, Probability, ScoreNull
+from core.fusion.scan import Bar
 
 #: A real file of a usable detector lies a good sd below 0.5, so that 0.6 is a little under two sd away.
 SEED_NULL: Final = ScoreNull(mean=0.35, sd=0.13, correlation=0.5)
@@ -31,12 +32,23 @@ class ModalityThresholds(Frozen):
     suspicious: Probability = 0.6  #: a mean or interval at or above it is suspicious
     decisive: Probability = 0.7  #: from here on a clear other modality no longer makes a conflict
     run_floor: Probability = 0.6  #: least mean of a run that accuses
-    run_excess: float = (
-        1.5  #: sd a run must clear beyond its size's share to accuse (seed: 0.2% of clean files)
-    )
+    run_excess: float = 1.5  #: sd that a run must reach to accuse (seed: 0.2% of clean files)
     doubt_excess: float = 0.8  #: the same, to take REAL away (seed: 5% of clean files)
+    by_size: bool = True  #: those lie beyond what the best run of its size reaches by chance
     null: ScoreNull = SEED_NULL
     calibrated: bool = False
+
+    def accusing(self, shortest: int) -> Bar:
+        """What a run must reach to accuse."""
+        return self._bar(self.run_excess, self.run_floor, shortest)
+
+    @property
+    def doubting(self) -> Bar:
+        """What a run, of one interval even, must reach to take REAL away."""
+        return self._bar(self.doubt_excess, self.real_below, 1)
+
+    def _bar(self, excess: float, floor: float, shortest: int) -> Bar:
+        return Bar(null=self.null, excess=excess, by_size=self.by_size, floor=floor, shortest=shortest)
 
 
 class Thresholds(Frozen):
@@ -124,6 +136,7 @@ def _resolved(found: _Found, intervals: int) -> ModalityThresholds:
         run_floor=limits.run_floor,
         run_excess=at_length(limits.run_excess, intervals),
         doubt_excess=at_length(limits.doubt_excess, intervals),
+        by_size=False,
         null=null,
         calibrated=True,
     )

@@ -93,7 +93,7 @@ def _chosen(
     return choose(
         [one for one in detectors if one.id not in tracers],
         point,
-        intervals=len(rows),
+        intervals=rows[-1].index - rows[0].index + 1 if rows else 0,
         interval_seconds=rows[0].seconds if len(rows) > 1 else None,
     )
 

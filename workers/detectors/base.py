@@ -1,8 +1,8 @@
 """The detector an author writes against: `load` and `predict`; everything else is done here.
 
 The base owns the choice of device and number format, batches, the lock, inference mode, the digest of the
-weights and the check of every answer. torch is imported when a detector starts, never before: a CUDA call
-ahead of the worker's spawn would be inherited by nobody and break the children.
+weights, the check of every answer and its calibration. torch is imported when a detector starts, never
+before: a CUDA call ahead of the worker's spawn would be inherited by nobody and break the children.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy.typing as npt
 from core.domain import Modality
 from core.errors import DetectorFailed, DetectorUnavailable
 from core.evidence import CROP_SIDE, SOUND_RATE, DetectorIdentity
+from workers.detectors import calibrations, hardware, store
 from workers.detectors import checkpoint as checkpoints
-from workers.detectors import hardware, store
 from workers.detectors.checkpoint import Checkpoint, Wish
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 Crops = npt.NDArray[np.uint8]
 Window = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float32]
+Heats = npt.NDArray[np.float32]
 Batch = TypeVar("Batch", Crops, Sequence[Window])
 
 CROP_AXES = 4  # N x H x W x 3
@@ -38,6 +39,8 @@ SHORTEST_WINDOW = 1600
 #: Samples a batch by device type: 16 s of sound fill 0.1 GB in the first layer of wav2vec2, and on a CPU
 #: larger batches gain nothing (110 ms a window of 2 s at eight, 128 ms alone, one thread).
 BATCH_SAMPLES = {"cpu": 16 * SOUND_RATE, "cuda": 256 * SOUND_RATE}
+#: Crops whose attention is kept at once: of ViT-B/16 that is 22 MB a crop.
+ATTENTION_BATCH = 6
 #: What a broken model or plugin raises out of tensor arithmetic.
 FAULTS = (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError)
 
@@ -53,6 +56,8 @@ class Detector(ABC, Generic[Batch]):
         self.batch_size = wish.batch_size
         self._lock = threading.Lock()
         self._digest = store.verify(checkpoint.folder)
+        #: What every answer goes through. None: answers are the model's own.
+        self.calibration = calibrations.read(checkpoint.folder, self._digest)
         self.device, self.dtype = self._choose(wish)
         self._load()
 
@@ -86,6 +91,8 @@ class Detector(ABC, Generic[Batch]):
             version=self.checkpoint.version,
             digest=self._digest,
             fake_label=self.checkpoint.fake.label,
+            calibrated=self.calibration is not None,
+            calibration=self.calibration.summary if self.calibration else None,
             test_only=self.checkpoint.test_only,
         )
 
@@ -137,7 +144,7 @@ class Detector(ABC, Generic[Batch]):
         except FAULTS as error:
             raise DetectorFailed(f"{self.checkpoint.id} broke: {type(error).__name__}.") from error
         else:
-            return self._checked(answer, len(batch))
+            return self._calibrated(self._checked(answer, len(batch)))
         halves = (batch[: self.batch_size], batch[self.batch_size :])
         return np.concatenate([self._score(half, checkpoint) for half in halves])
 
@@ -147,6 +154,11 @@ class Detector(ABC, Generic[Batch]):
         if not np.isfinite(answer).all() or answer.min() < 0 or answer.max() > 1:
             raise DetectorFailed(f"{self.checkpoint.id} answered something that is not a probability.")
         return answer
+
+    def _calibrated(self, answer: Scores) -> Scores:
+        if self.calibration is None:
+            return answer
+        return np.asarray(self.calibration.apply(answer.tolist()), np.float32)
 
 
 class FrameDetector(Detector[Crops]):
@@ -169,15 +181,45 @@ class FrameDetector(Detector[Crops]):
         answers = [self._score(batch, checkpoint) for batch in even_batches(crops, self.batch_size)]
         return np.concatenate(answers) if answers else np.empty(0, np.float32)
 
+    def attend(self, crops: torch.Tensor) -> torch.Tensor | None:  # noqa: ARG002 - an author's to override
+        """Crops as `predict` gets them -> N x h x w over the crop, 0 to 1: where the model looked.
+
+        None, as here, where the model cannot tell: then occlusion finds it out.
+        """
+        return None
+
+    def attention(self, crops: Crops, *, checkpoint: Callable[[], None] | None = None) -> Heats | None:
+        """Crops as for `scores` -> N x h x w float32, 0 to 1, over the whole crop; None: it cannot tell.
+
+        `checkpoint` may raise to stop. A model that breaks over it could not tell: its scores stand.
+        """
+        import torch  # noqa: PLC0415
+
+        parts = []
+        for batch in even_batches(crops, ATTENTION_BATCH):
+            try:
+                with self._lock, torch.inference_mode(), _checkpoints(checkpoint):
+                    answer = self.attend(self._moved(batch))
+            except FAULTS:
+                return None
+            if answer is None:
+                return None
+            parts.append(answer.to("cpu", torch.float32).numpy())
+        found = np.concatenate(parts) if parts else None
+        return found if found is not None and np.isfinite(found).all() else None
+
     def _ask_once(self) -> None:
         self.scores(np.zeros((1, CROP_SIDE, CROP_SIDE, 3), np.uint8))
 
     def _ask(self, batch: Crops) -> torch.Tensor:
+        return self.predict(self._moved(batch))
+
+    def _moved(self, batch: Crops) -> torch.Tensor:
         import torch  # noqa: PLC0415
 
         # A memory-mapped array may be read-only, which torch warns about: copy that one.
         contiguous = np.require(batch, requirements=["C", "W"])
-        return self.predict(torch.from_numpy(contiguous).to(self.device, non_blocking=True))
+        return torch.from_numpy(contiguous).to(self.device, non_blocking=True)
 
 
 class AudioDetector(Detector[Sequence[Window]]):

@@ -27,9 +27,12 @@ AVAILABLE, ABSENT, REFUSED = "available", "absent", "refused"
 NO_WEIGHTS: Final = DetectorUnavailable.code
 
 
-def load(modality: Modality, settings: ModelSettings, *, allow_test: bool = False) -> Detector[Any]:
+def load(
+    modality: Modality, settings: ModelSettings, *, allow_test: bool = False, calibrated: bool = True
+) -> Detector[Any]:
     """The loaded detector of a modality; its weights are held against their recorded digest.
 
+    With `calibrated=False` its answers are the model's own, as whoever makes a calibration needs them.
     Raises DetectorUnavailable with a stable code and, in `extra["mend"]`, the command that mends it.
     """
     kind, wish = _chosen(modality, settings, allow_test=allow_test)
@@ -38,6 +41,8 @@ def load(modality: Modality, settings: ModelSettings, *, allow_test: bool = Fals
         detector.probe()
     except DetectorUnavailable as error:
         raise _with_mend(error, wish) from error
+    if not calibrated:
+        detector.calibration = None
     return detector
 
 

@@ -9,15 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.fusion.scan import LONGEST, Run, strongest_run
+from core.fusion.scan import LONGEST, Bar, Run, strongest_run
 from core.fusion.thresholds import SEED_NULL
 
 NULL = SEED_NULL
 cells = st.one_of(st.floats(0, 1), st.none())
 
 
+def bar(floor: float = 0.6, shortest: int = 2) -> Bar:
+    return Bar(null=NULL, excess=1.5, by_size=True, floor=floor, shortest=shortest)
+
+
 def scan(scores: Sequence[float | None], *, floor: float = 0.6, shortest: int = 2) -> Run | None:
-    return strongest_run(scores, null=NULL, excess=1.5, floor=floor, shortest=shortest)
+    return strongest_run(scores, bar(floor, shortest))
 
 
 def by_definition(scores: Sequence[float | None]) -> float | None:
@@ -119,7 +123,7 @@ def test_order_outside_a_run_does_not_matter(quiet: list[float], shuffler: rando
     shuffled = list(quiet)
     shuffler.shuffle(shuffled)
     run = [0.1, 0.97, 0.98, 0.1]
-    one = strongest_run([*run, *quiet], null=NULL, excess=1.5, floor=0.9, shortest=2)
-    other = strongest_run([*run, *shuffled], null=NULL, excess=1.5, floor=0.9, shortest=2)
+    one = scan([*run, *quiet], floor=0.9)
+    other = scan([*run, *shuffled], floor=0.9)
     assert one == other
     assert one is not None
