@@ -141,9 +141,9 @@ def _workers(processes: Sequence[WorkerProcess]) -> Component:
 
 
 def _detectors(processes: Sequence[WorkerProcess]) -> Component:
-    """One entry a modality: loaded somewhere, or how to mend it."""
+    """One entry a modality: loaded somewhere, or how to mend it. Detectors that only inform have a role."""
     by_modality: dict[str, dict[str, Any]] = {}
-    for status in (status for process in processes for status in process.detectors):
+    for status in (status for process in processes for status in process.detectors if "role" not in status):
         known = by_modality.get(status["modality"])
         if known is None or (status["loaded"] and not known["loaded"]):
             by_modality[status["modality"]] = {name: status.get(name) for name in PUBLIC}

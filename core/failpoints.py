@@ -42,6 +42,7 @@ class Point(StrEnum):
     EXTRACT_STORED = "extract.stored"  #: crops, sound and pictures are stored | no row names them
     EXTRACT_CLOSED = "extract.closed"  #: the branches are owed | the task has not returned
     VIDEO_SCORED = "video.scored"  #: faces are scored | nothing is written
+    VIDEO_STORED = "video.stored"  #: pictures of suspicious faces are stored | no row names them
     AUDIO_SCORED = "audio.scored"  #: the voice is scored | nothing is written
     BRANCH_CLOSED = "branch.closed"  #: a branch's results are written | its chord does not count it
     FUSE_CLAIMED = "fuse.claimed"  #: fusion is leased | nothing is judged

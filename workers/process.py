@@ -36,6 +36,7 @@ from workers.heart import Heart
 
 if TYPE_CHECKING:
     from workers.detectors.base import Detector
+    from workers.detectors.blend_trace import BlendTrace
 
 log = logging.get(__name__)
 #: Set by the parent before it spawns, so that a child knows what it serves.
@@ -54,6 +55,7 @@ class WorkerState:
         self.queues = os.environ.get(QUEUES_VARIABLE, "").split()
         self.heart = Heart(self.boot_id, settings().steps, announce=self.announce)
         self._loaded: dict[Modality, Detector[Any]] = {}
+        self._trace: BlendTrace | None = None
 
     def start(self) -> None:
         """Load what can be loaded, then beat, whatever went wrong: the first beat announces the process.
@@ -64,6 +66,8 @@ class WorkerState:
             workspace.sweep()
             for modality in self.modalities():
                 self._try_to_load(modality)
+            if Modality.VIDEO in self.modalities():
+                self.trace()
         finally:
             self.heart.start()
 
@@ -96,6 +100,19 @@ class WorkerState:
                 self.announce()
         return self._loaded[modality]
 
+    def trace(self) -> BlendTrace | None:
+        """The manipulation-trace detector; None where it is switched off or its files are damaged."""
+        from workers.detectors import blend_trace  # noqa: PLC0415 - torch only where it is needed
+
+        if self._trace is None:
+            try:
+                self._trace = blend_trace.open_trace(
+                    settings().models, allow_test=settings().allow_test_detectors
+                )
+            except DetectorUnavailable as error:
+                log.warning(error.detail, action="no_trace_detector", code=error.code)
+        return self._trace
+
     def announce(self) -> None:
         """Write this process's fleet row."""
         from workers.media import sandbox  # noqa: PLC0415 - probes the host; only extraction needs it
@@ -107,7 +124,7 @@ class WorkerState:
                 queues=self.queues,
                 version=version("deepdefend"),
                 sandbox=sandbox.level() if Queue.EXTRACTION in self.kinds() else None,
-                detectors=[self._status(modality) for modality in self.modalities()],
+                detectors=[*(self._status(modality) for modality in self.modalities()), *self._traces()],
             )
 
     def _status(self, modality: Modality) -> dict[str, Any]:
@@ -115,6 +132,14 @@ class WorkerState:
 
         status = registry.status(settings().models, modality, allow_test=settings().allow_test_detectors)
         return status | {"loaded": modality in self._loaded}
+
+    def _traces(self) -> list[dict[str, Any]]:
+        if Modality.VIDEO not in self.modalities():
+            return []
+        from workers.detectors import traces  # noqa: PLC0415 - torch only where it is needed
+
+        status = traces.status(settings().models)
+        return [] if status is None else [status | {"loaded": self._trace is not None}]
 
     def stop(self) -> None:
         """Say goodbye, so that readiness sees it at once."""

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from core import analyses, audit, failpoints
 from core.db import read, transaction
 from core.errors import StorageError
-from core.models import Analysis, Erasure, Track
+from core.models import Analysis, Erasure, Interval, Track
 from core.retention import receipts
 from core.retention.condemned import condemn_media
 from core.retention.receipts import Scope
@@ -132,5 +132,11 @@ def _mark(session: Session, analysis_id: UUID) -> None:
         update(Track)
         .where(Track.analysis_id == analysis_id)
         .values(thumbnail_key=None)
+        .execution_options(synchronize_session=False)
+    )
+    session.execute(
+        update(Interval)
+        .where(Interval.analysis_id == analysis_id)
+        .values(still_key=None)
         .execution_options(synchronize_session=False)
     )

@@ -26,8 +26,11 @@ def unnamed(session: Session, keys: Sequence[str]) -> list[str]:
     folders = {key: found for key in keys if (found := _analysis_of(key)) is not None}
     named = _named_files(session, files)
     rows = _analyses(session, set(folders.values()))
+    looked = _looked_at(session, set(folders.values()))
     return [key for key in files if key not in named] + [
-        key for key, identity in folders.items() if not _is_kept(key, rows.get(identity))
+        key
+        for key, identity in folders.items()
+        if not _is_kept(key, rows.get(identity), looked.get(identity, ()))
     ]
 
 
@@ -66,7 +69,17 @@ def _analyses(session: Session, ids: Iterable[UUID]) -> dict[UUID, Any]:
     return {row.id: row for row in session.execute(query)}
 
 
-def _is_kept(key: str, row: Any) -> bool:
+def _looked_at(session: Session, ids: Iterable[UUID]) -> dict[UUID, list[str]]:
+    """Prefixes under which the video steps that count stored what they found suspicious."""
+    pictures = Step.detail["pictures"].astext
+    found: dict[UUID, list[str]] = {}
+    query = select(Step.analysis_id, pictures).where(Step.analysis_id.in_(ids), pictures.is_not(None))
+    for identity, prefix in session.execute(query).all():
+        found.setdefault(identity, []).append(prefix)
+    return found
+
+
+def _is_kept(key: str, row: Any, looked: Iterable[str]) -> bool:
     """Of a living or held analysis everything; of one that has ended the pictures that its rows name."""
     if row is None:
         return False
@@ -74,4 +87,4 @@ def _is_kept(key: str, row: Any) -> bool:
         return True
     if row.media_erased_at is not None or row.scratch is None:
         return False
-    return key.startswith(row.scratch.replace("/work-", "/pictures-"))
+    return key.startswith((row.scratch.replace("/work-", "/pictures-"), *looked))

@@ -55,6 +55,7 @@ WALKS = (
     Walk(point=Point.DISPATCHER_CHORD, dies="dispatcher"),
     Walk(point=Point.ERASURE_CONDEMNED, dies="api", act=erase),
     Walk(point=Point.EXTRACT_STORED, dies=EXTRACTION, in_pool=True),
+    Walk(point=Point.VIDEO_STORED, dies=VIDEO, in_pool=True),
     Walk(point=Point.FUSE_JUDGED, dies=FUSION),
     Walk(point=Point.UPLOAD_JOINED, dies="api", act=submit_in_parts),
     Walk(point=Point.DISPATCHER_TOLD, dies="dispatcher"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from workers.detectors import preprocess
+from workers.detectors import preprocess, rollout
 from workers.detectors.base import FrameDetector
 from workers.detectors.checkpoint import Checkpoint, Wish
 from workers.detectors.hugging_face import classifier, fake_probability
@@ -37,3 +37,15 @@ class HuggingFaceImageDetector(FrameDetector):
         """See FrameDetector."""
         pictures = preprocess.apply(crops, self.recipe).to(self.dtype)
         return fake_probability(self.model(pixel_values=pictures).logits, self.checkpoint.fake.indices)
+
+    def attend(self, crops: torch.Tensor) -> torch.Tensor | None:
+        """See FrameDetector; attention rollout, where the architecture has a class token that decides."""
+        pictures = preprocess.apply(crops, self.recipe).to(self.dtype)
+        attentions = rollout.attentions_of(self.model, pictures)
+        if not attentions:
+            return None
+        patch = self.model.config.patch_size
+        grid = (pictures.shape[-2] // patch, pictures.shape[-1] // patch)
+        size = (crops.shape[1], crops.shape[2])
+        heats = rollout.heat(rollout.rollout(attentions), grid)
+        return rollout.whole(heats, preprocess.covered(self.recipe, *size), size)

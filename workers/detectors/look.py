@@ -1,18 +1,18 @@
-"""What the picture says: one score an interval, and which parts of the face moved it."""
+"""What the picture says: a score for each track and interval, and which parts of the face moved it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 
-from core.domain import Region
-from core.evidence import CropShard, FaceScore, Frame, Manifest, RegionEffect, VideoFinding
+from core.domain import Reason, Region
+from core.evidence import CropShard, Manifest, RegionEffect, VideoFinding
 from workers.detectors import regions
 from workers.detectors.base import Crops, FrameDetector, Scores
+from workers.detectors.sight import Sight, Suspect, by_track, sights
 
 #: An interval is explained from here on: below it the detector says real, and there is nothing to place.
 SUSPICIOUS: Final = 0.5
@@ -27,40 +27,31 @@ MIN_DROP: Final = 0.05
 OVER_CONTROL: Final = 2.0
 
 
-@dataclass(frozen=True)
-class Seen:
-    """One scorable face: where it is in the video, and its row in the shard."""
-
-    frame: Frame
-    track: int
-    box: tuple[float, float, float, float]
-    row: int
-
-
 def look(
     manifest: Manifest,
     shard: CropShard,
     crops: Crops,
-    detector: FrameDetector,
+    detector: FrameDetector | None,
     *,
     checkpoint: Callable[[], None] | None = None,
 ) -> tuple[VideoFinding, ...]:
     """One finding for each interval of the shard, in its order.
 
-    An interval's score is the strongest track's mean over its frames there; an interval without a scorable
-    face has a reason instead. `checkpoint` is called before every batch and may raise to stop.
+    An interval's score is the strongest track's mean over its frames there; an interval without a face to
+    score has a reason instead, and so have all where there is no detector (`no_detector_weights`).
+    `checkpoint` is called before every batch and may raise to stop.
     Raises DetectorFailed, and ValueError when the crops are not those of the shard.
     """
     if len(crops) != shard.rows:
         raise ValueError(f"shard {shard.shard} has {shard.rows} rows, the array {len(crops)}")
-    seen = _seen(manifest, shard)
+    seen = {sight.index: sight for sight in sights(manifest, shard)}
+    if detector is None:
+        absent = Reason.NO_DETECTOR_WEIGHTS
+        return tuple(_nothing(sight, sight.reason or absent) for sight in seen.values())
     scores = detector.scores(crops, checkpoint=checkpoint)
-    frames = _by_interval(manifest)
     findings = [
-        _finding(index, seen[index], scores, detector.identity.id)
-        if seen[index]
-        else VideoFinding(index=index, score=None, reason=manifest.unseen(frames[index]))
-        for index in shard.intervals
+        _nothing(sight, sight.reason) if sight.reason else _finding(sight, scores, detector.identity.id)
+        for sight in seen.values()
     ]
     effects = _explain(findings, seen, crops, scores, detector, checkpoint)
     return tuple(
@@ -69,6 +60,20 @@ def look(
         else finding
         for finding in findings
     )
+
+
+def suspects(findings: Sequence[VideoFinding], manifest: Manifest, shard: CropShard) -> list[Suspect]:
+    """Of the intervals that are explained, the face that is shown: the strongest of the strongest track."""
+    rows = {
+        (sight.index, one.frame.n, one.track): one.row
+        for sight in sights(manifest, shard)
+        for one in sight.seen
+    }
+    found = []
+    for finding in _strongest(findings):
+        face = max((f for f in finding.faces if f.track == finding.track), key=lambda one: one.score)
+        found.append(Suspect(finding.index, rows[finding.index, face.frame, face.track], face))
+    return found
 
 
 def effect(region: Region, drops: Sequence[float], control: float) -> RegionEffect | None:
@@ -83,58 +88,40 @@ def effect(region: Region, drops: Sequence[float], control: float) -> RegionEffe
     return RegionEffect(region=region, drop=round(drop, 6), spread=round(spread, 6))
 
 
-def _by_interval(manifest: Manifest) -> dict[int, list[Frame]]:
-    frames: dict[int, list[Frame]] = defaultdict(list)
-    for frame in manifest.frames:
-        frames[frame.interval].append(frame)
-    return frames
+def _nothing(sight: Sight, reason: Reason) -> VideoFinding:
+    return VideoFinding(index=sight.index, score=None, reason=reason)
 
 
-def _seen(manifest: Manifest, shard: CropShard) -> dict[int, list[Seen]]:
-    """The scorable faces of each interval whose crops are in this shard."""
-    found: dict[int, list[Seen]] = defaultdict(list)
-    for frame in manifest.frames:
-        for face in frame.faces:
-            if face.shard == shard.shard and face.row is not None:
-                if not 0 <= face.row < shard.rows:
-                    raise ValueError(f"row {face.row} is not in shard {shard.shard}")
-                found[frame.interval].append(Seen(frame, face.track, face.box, face.row))
-    return found
-
-
-def _finding(index: int, seen: Sequence[Seen], scores: Scores, detector: str) -> VideoFinding:
-    tracks: dict[int, list[float]] = defaultdict(list)
-    for one in seen:
-        tracks[one.track].append(float(scores[one.row]))
-    track = max(tracks, key=lambda each: float(np.mean(tracks[each])))
-    score = round(float(np.mean(tracks[track])), 6)
-    faces = tuple(
-        FaceScore(
-            frame=one.frame.n,
-            time=one.frame.time,
-            track=one.track,
-            box=one.box,
-            score=round(float(scores[one.row]), 6),
-        )
-        for one in seen
-    )
+def _finding(sight: Sight, scores: Scores, detector: str) -> VideoFinding:
+    tracks = by_track(sight.seen, scores)
+    strongest = tracks[0]
     return VideoFinding(
-        index=index, score=score, reason=None, track=track, faces=faces, detectors={detector: score}
+        index=sight.index,
+        score=strongest.score,
+        reason=None,
+        track=strongest.track,
+        faces=tuple(one.scored(float(scores[one.row])) for one in sight.seen),
+        tracks=tracks,
+        detectors={detector: strongest.score},
     )
+
+
+def _strongest(findings: Sequence[VideoFinding]) -> list[VideoFinding]:
+    """The intervals that are explained, the most suspicious first."""
+    suspicious = [one for one in findings if one.score is not None and one.score >= SUSPICIOUS]
+    return sorted(suspicious, key=lambda one: -(one.score or 0))[:INTERVALS_EXPLAINED]
 
 
 def _explain(
     findings: Sequence[VideoFinding],
-    seen: dict[int, list[Seen]],
+    seen: Mapping[int, Sight],
     crops: Crops,
     scores: Scores,
     detector: FrameDetector,
     checkpoint: Callable[[], None] | None,
 ) -> dict[int, tuple[RegionEffect, ...]]:
     """Effects of the suspicious intervals by index; one call to the detector for all of them."""
-    suspicious = [one for one in findings if one.score is not None and one.score >= SUSPICIOUS]
-    strongest = sorted(suspicious, key=lambda one: -(one.score or 0))[:INTERVALS_EXPLAINED]
-    rows = {one.index: _telling(seen[one.index], one.track, scores) for one in strongest}
+    rows = {one.index: _telling(seen[one.index], one.track, scores) for one in _strongest(findings)}
     variants = {row: _variants(crops[row]) for chosen in rows.values() for row in chosen}
     if not variants:
         return {}
@@ -144,9 +131,9 @@ def _explain(
     return {index: _effects([drops[row] for row in chosen]) for index, chosen in rows.items()}
 
 
-def _telling(seen: Sequence[Seen], track: int | None, scores: Scores) -> list[int]:
+def _telling(sight: Sight, track: int | None, scores: Scores) -> list[int]:
     """Rows of the frames with the most to explain; their luck is in the control as well."""
-    rows = sorted((one.row for one in seen if one.track == track), key=lambda row: -float(scores[row]))
+    rows = sorted((one.row for one in sight.seen if one.track == track), key=lambda row: -float(scores[row]))
     return rows[:FRAMES_EXPLAINED]
 
 

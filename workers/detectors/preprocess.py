@@ -42,6 +42,10 @@ VIT_NAMES: Final = {
 UNKNOWN_STEPS: Final = ("do_flip_channel_order", "rescale_offset", "include_top", "do_pad", "crop_pct")
 
 
+#: Top, left, bottom, right of what the model is shown, in parts of the crop's sides.
+Covered = tuple[float, float, float, float]
+
+
 class Recipe(Frozen):
     """What happens to a picture before the model sees it, in this order."""
 
@@ -79,6 +83,16 @@ def apply(crops: torch.Tensor, steps: Recipe) -> torch.Tensor:
     factor = 1.0 if steps.factor is None else steps.factor
     mean, std = (torch.tensor(value, device=crops.device).view(3, 1, 1) for value in (steps.mean, steps.std))
     return pictures * (factor / std) - mean / std
+
+
+def covered(steps: Recipe, height: int, width: int) -> Covered:
+    """Which part of a crop of that size the model is shown; all of it unless the centre is cut out."""
+    if steps.crop is None:
+        return 0.0, 0.0, 1.0, 1.0
+    edge = steps.shortest_edge
+    resized = steps.resize or (_kept_shape(height, width, edge) if edge else (height, width))
+    rows, columns = (min(1.0, want / have) for want, have in zip(steps.crop, resized, strict=True))
+    return (1 - rows) / 2, (1 - columns) / 2, (1 + rows) / 2, (1 + columns) / 2
 
 
 def _recipe(config: Mapping[str, Any]) -> Recipe:
@@ -120,7 +134,8 @@ def _resized(pictures: torch.Tensor, steps: Recipe) -> torch.Tensor:
     """
     import torch  # noqa: PLC0415
 
-    size = steps.resize or (_kept_shape(pictures, steps.shortest_edge) if steps.shortest_edge else None)
+    (height, width), edge = pictures.shape[-2:], steps.shortest_edge
+    size = steps.resize or (_kept_shape(height, width, edge) if edge else None)
     if size is None or size == tuple(pictures.shape[-2:]):
         return pictures
     mode = RESAMPLING[steps.resample]
@@ -133,8 +148,7 @@ def _resized(pictures: torch.Tensor, steps: Recipe) -> torch.Tensor:
     return resized
 
 
-def _kept_shape(pictures: torch.Tensor, edge: int) -> tuple[int, int]:
-    height, width = pictures.shape[-2:]
+def _kept_shape(height: int, width: int, edge: int) -> tuple[int, int]:
     short, long = min(height, width), max(height, width)
     longer = int(edge * long / short)
     return (edge, longer) if height <= width else (longer, edge)

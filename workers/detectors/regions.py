@@ -89,14 +89,14 @@ def mask(region: Region, height: int, width: int) -> Mask:
     """Where a region lies in a crop of that size: H x W, 0 to 1, with a soft edge; do not write to it."""
     if region is Region.FACE_BOUNDARY:
         inner, outer = (inside((_scaled(OUTLINE, edge),), height, width) for edge in BAND)
-        return _soft(outer & ~inner)
-    return _soft(inside(SHAPES[region], height, width))
+        return soft(outer & ~inner)
+    return soft(inside(SHAPES[region], height, width))
 
 
 @lru_cache(maxsize=4)
 def outside(height: int, width: int) -> Mask:
     """Where the background lies, for the control."""
-    return _soft(~inside((_scaled(OUTLINE, OUTSIDE),), height, width))
+    return soft(~inside((_scaled(OUTLINE, OUTSIDE),), height, width))
 
 
 def inside(shapes: tuple[Ellipse, ...], height: int, width: int) -> npt.NDArray[np.bool_]:
@@ -113,7 +113,8 @@ def _scaled(shape: Ellipse, factor: float) -> Ellipse:
     return shape[0], shape[1], shape[2] * factor, shape[3] * factor
 
 
-def _soft(within: npt.NDArray[np.bool_]) -> Mask:
-    soft = cv2.GaussianBlur(within.astype(np.float32), (0, 0), FEATHER * max(within.shape))
-    soft.flags.writeable = False  # it is shared by every caller
-    return np.asarray(soft, np.float32)
+def soft(within: npt.NDArray[np.bool_]) -> Mask:
+    """The same area as shares from 0 to 1 with a soft edge; do not write to it."""
+    share = cv2.GaussianBlur(within.astype(np.float32), (0, 0), FEATHER * max(within.shape))
+    share.flags.writeable = False  # it is shared by every caller
+    return np.asarray(share, np.float32)

@@ -6,16 +6,20 @@ import io
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
 from core import steps
-from core.evidence import SOUND_RATE, CropShard, Frame, Manifest
+from core.evidence import SOUND_RATE, CropShard, Frame, KeyPicture, Manifest
 from core.storage import Storage
 from workers import leftovers
 from workers.workspace import private_folder
+
+if TYPE_CHECKING:
+    from workers.detectors.heatmaps import Portrait
 
 #: Bytes before the samples in a wave file with one `fmt ` and one `data` chunk, as extraction writes it.
 WAVE_HEADER = 44
@@ -36,7 +40,11 @@ def scratch(claim: steps.Claim) -> str:
 
 
 def pictures(claim: steps.Claim) -> str:
-    """Thumbnails, which are kept with the report."""
+    """Thumbnails and key pictures, which are kept with the report and erased with it.
+
+    Of an ended analysis those under the prefix of the extraction that counts stay, and those under one that
+    the detail of a video step names as `pictures`; what a fenced attempt left goes as an orphan.
+    """
     return f"{leftovers.folder(claim.analysis_id)}pictures-{claim.attempt}-{claim.owner}/"
 
 
@@ -73,11 +81,44 @@ def publish(
     return thumbnails
 
 
+def publish_portraits(
+    storage: Storage,
+    claim: steps.Claim,
+    portraits: Sequence[Portrait],
+    *,
+    checkpoint: Callable[[], None] = lambda: None,
+) -> dict[int, tuple[KeyPicture, ...]]:
+    """Upload suspicious faces and their heatmaps; what to write of them, by interval, in the order given."""
+    kept: dict[int, list[KeyPicture]] = defaultdict(list)
+    with private_folder() as folder:
+        for number, portrait in enumerate(portraits):
+            stem = f"{pictures(claim)}video-{claim.shard}-{number}"
+            keys = {"crop": f"{stem}.jpg", "heatmap": f"{stem}-heatmap.jpg"}
+            for name, key in keys.items():
+                checkpoint()
+                path = folder / name
+                path.write_bytes(getattr(portrait, name))
+                storage.upload_file(path, key, content_type="image/jpeg", checkpoint=checkpoint)
+            face = portrait.suspect.face.model_dump()
+            kept[portrait.suspect.interval].append(
+                KeyPicture(**face, **keys, method=portrait.method, detector=portrait.detector)
+            )
+    return {interval: tuple(found) for interval, found in kept.items()}
+
+
 def _part(manifest: Manifest, crops: CropShard, frames: Sequence[Frame]) -> Manifest:
     """What one shard needs: a whole manifest may have 13 MB, and there may be 180 shards."""
-    kept = {"frames": tuple(frames), "crop_shards": (crops,)}
-    return manifest.model_copy(
-        update=kept | {"spans": (), "tracks": (), "sound_shards": (), "frame_thumbnails": {}}
+    seen = {face.track for frame in frames for face in frame.faces}
+    tracks = tuple(track for track in manifest.tracks if track.id in seen)
+    return Manifest(
+        facts=manifest.facts,
+        interval_seconds=manifest.interval_seconds,
+        frames_per_interval=manifest.frames_per_interval,
+        spans=(),
+        frames=tuple(frames),
+        tracks=tracks,
+        crop_shards=(crops,),
+        sandbox=manifest.sandbox,
     )
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from core import failpoints, results
 from core.db import transaction
-from core.domain import Modality, Stage
-from core.evidence import CropShard
+from core.domain import Modality, Stage, StepStatus
+from core.errors import DetectorUnavailable
+from core.evidence import CropShard, Manifest, VideoFinding
 from core.queue import Task
 from core.storage import storage
 from workers.app import app
@@ -18,7 +20,9 @@ from workers.process import this_process
 from workers.tasks import artifacts
 
 if TYPE_CHECKING:
-    from workers.detectors.base import FrameDetector
+    from workers.detectors.base import Crops, FrameDetector
+    from workers.detectors.blend_trace import BlendTrace
+    from workers.detectors.heatmaps import Portrait
 
 
 @app.task(name=Task.VIDEO.value)  # type: ignore[untyped-decorator]  # Celery ships no types
@@ -27,23 +31,94 @@ def video_step(analysis_id: str, shard: int) -> None:
     run_step(Stage.VIDEO, analysis_id, shard, score_faces)
 
 
-def score_faces(hold: Hold) -> None:
-    """Load the crops, ask the detector, write the interval rows."""
-    from workers.detectors.look import look  # noqa: PLC0415 - torch only in the processes that score
+class Eyes(NamedTuple):
+    """Who looks. Without the detector of the modality nothing is scored, and `absent` says why."""
 
-    detector = cast("FrameDetector", this_process().detector(Modality.VIDEO))
-    prefix = hold.claim.payload["scratch"]
-    shard = CropShard.model_validate(hold.claim.payload["crops"])
+    detector: FrameDetector | None
+    trace: BlendTrace | None
+    absent: DetectorUnavailable | None
+
+
+class Looked(NamedTuple):
+    """What they saw."""
+
+    findings: Sequence[VideoFinding]
+    portraits: Sequence[Portrait]
+
+
+def score_faces(hold: Hold) -> None:
+    """Load the crops, ask the detectors, store the pictures of suspicious faces, write the interval rows.
+
+    Without weights the trace detector speaks all the same, and the step closes as skipped.
+    """
+    eyes, claim = open_eyes(), hold.claim
+    prefix = claim.payload["scratch"]
+    shard = CropShard.model_validate(claim.payload["crops"])
     manifest = artifacts.manifest_of(storage(), prefix, shard.shard)
     crops = artifacts.crops_of(storage(), prefix, shard.file, checkpoint=hold.check)
     started = time.perf_counter()
-    findings = look(manifest, shard, crops, detector, checkpoint=hold.check)
-    detail = {
-        "detector": detector.identity.model_dump(mode="json"),
-        "crops": len(crops),
-        "seconds": round(time.perf_counter() - started, 3),
-    }
+    looked = look_at(manifest, shard, crops, eyes, checkpoint=hold.check)
+    detail = _detail(eyes) | {"crops": len(crops), "seconds": round(time.perf_counter() - started, 3)}
     failpoints.reach(failpoints.Point.VIDEO_SCORED)
+    findings = looked.findings
+    if looked.portraits:
+        stored = artifacts.publish_portraits(storage(), claim, looked.portraits, checkpoint=hold.check)
+        findings = [one.model_copy(update={"pictures": stored.get(one.index, ())}) for one in findings]
+        detail["pictures"] = artifacts.pictures(claim)  # what orphans go by
+    failpoints.reach(failpoints.Point.VIDEO_STORED)
     with transaction() as session:
-        results.record_findings(session, hold.claim, findings, detail=detail)
+        results.record_findings(
+            session,
+            claim,
+            findings,
+            status=StepStatus.SKIPPED if eyes.absent else StepStatus.DONE,
+            reason=eyes.absent.code if eyes.absent else None,
+            detail=detail,
+        )
     failpoints.reach(failpoints.Point.BRANCH_CLOSED)
+
+
+def open_eyes() -> Eyes:
+    """The detectors of this process. Raises DetectorUnavailable when nobody at all can look."""
+    trace = this_process().trace()
+    try:
+        return Eyes(cast("FrameDetector", this_process().detector(Modality.VIDEO)), trace, None)
+    except DetectorUnavailable as error:
+        if trace is None:
+            raise
+        return Eyes(None, trace, error)
+
+
+def look_at(
+    manifest: Manifest,
+    shard: CropShard,
+    crops: Crops,
+    eyes: Eyes,
+    *,
+    checkpoint: Callable[[], None] | None = None,
+) -> Looked:
+    """Everything that is asked of one shard. Raises DetectorFailed, and what `checkpoint` raises."""
+    from workers.detectors import heatmaps, traces  # noqa: PLC0415 - torch only in the processes that score
+    from workers.detectors.look import look, suspects  # noqa: PLC0415
+
+    findings = look(manifest, shard, crops, eyes.detector, checkpoint=checkpoint)
+    portraits: list[Portrait] = []
+    if eyes.detector is not None:
+        shown = suspects(findings, manifest, shard)
+        portraits += heatmaps.portraits(shown, crops, eyes.detector, checkpoint=checkpoint)
+    if eyes.trace is not None:
+        traced = traces.trace(findings, manifest, shard, crops, eyes.trace, checkpoint=checkpoint)
+        findings = traced.findings
+        portraits += heatmaps.portraits(traced.suspects, crops, eyes.trace, checkpoint=checkpoint)
+    return Looked(findings, portraits)
+
+
+def _detail(eyes: Eyes) -> dict[str, Any]:
+    """Who looked, who decides first; and why nobody scored."""
+    spoke = [one.identity.model_dump(mode="json") for one in (eyes.detector, eyes.trace) if one is not None]
+    detail: dict[str, Any] = {"detectors": spoke}
+    if eyes.detector is not None:
+        detail["detector"] = spoke[0]
+    if eyes.absent is not None:
+        detail |= {"message": eyes.absent.detail, **eyes.absent.extra}
+    return detail
