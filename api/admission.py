@@ -10,7 +10,7 @@ from collections import Counter
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.authentication import ACCEPTING, SUBMITTING, call_of
+from api.authentication import accepts_work, call_of, creates_analysis
 from api.errors import respond
 from api.pressure import Full, Pressure
 from core import logging
@@ -32,7 +32,7 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http" or call_of(scope) not in ACCEPTING:
+        if scope["type"] != "http" or not accepts_work(call_of(scope)):
             await self._app(scope, receive, send)
             return
         key = scope["state"]["caller"].key_id
@@ -48,7 +48,7 @@ class Admission:
             await respond(scope, refused)(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> DeepDefendError | None:
-        submitting = call_of(scope) in SUBMITTING
+        submitting = creates_analysis(call_of(scope))
         refused = await self._pressure.refusal(work=submitting and not scope["state"]["replay"])
         if refused is not None:
             return refused

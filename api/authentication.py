@@ -6,6 +6,7 @@ good: the answer is 503.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,6 +28,8 @@ PROTECTED: Final = "/v1/"
 #: What creates an analysis; and what accepts work, which promises an upload or an analysis.
 SUBMITTING: Final = frozenset({("POST", "/v1/analyses")})
 ACCEPTING: Final = SUBMITTING | {("POST", "/v1/uploads")}
+#: Creates an analysis of a file that is there already, without a body worth the name.
+ASKING_AGAIN: Final = re.compile(r"/v1/analyses/[^/]+/stability")
 
 
 class Entry(Frozen):
@@ -41,6 +44,17 @@ class Entry(Frozen):
         """What to answer when a quota is used up."""
         used_up = [standing for standing in self.standings if not standing.allowed]
         return quotas.refusal(used_up[-1]) if used_up else None
+
+
+def creates_analysis(call: tuple[str, str]) -> bool:
+    """Whether the call, when it is served, leaves one more analysis to be worked on."""
+    method, path = call
+    return call in SUBMITTING or (method == "POST" and ASKING_AGAIN.fullmatch(path) is not None)
+
+
+def accepts_work(call: tuple[str, str]) -> bool:
+    """Whether the call counts as a submission."""
+    return call in ACCEPTING or creates_analysis(call)
 
 
 def call_of(scope: Scope) -> tuple[str, str]:
@@ -95,8 +109,8 @@ def _identify(presented: Sequence[str], call: tuple[str, str], wanted: Sequence[
         raise Unauthorized
     with transaction() as session:
         caller = keys.authenticate(session, key.strip(" "))
-        standings = quotas.spend(session, caller.key_id, submission=call in ACCEPTING)
-        if call not in SUBMITTING or not standings[-1].allowed:
+        standings = quotas.spend(session, caller.key_id, submission=accepts_work(call))
+        if not creates_analysis(call) or not standings[-1].allowed:
             return Entry(caller=caller, standings=standings)
         again = _key_of(wanted)
         if again is not None and idempotency.is_answered(session, caller.owner, again):

@@ -13,6 +13,8 @@ from core.listing import StageProgress
 
 #: Shares of the whole: on two CPU cores decoding takes about a third, the detectors nearly all the rest.
 EXTRACT_SHARE, BRANCHES_SHARE, FUSE_SHARE = 0.35, 0.6, 0.05
+#: Of the whole where stability was asked for: six variants of up to 30 s cost about what a short clip does.
+STABILITY_SHARE = 0.5
 #: Poll soon at first, then ever more rarely: seconds, and the age at which a second is added.
 POLL_FASTEST, POLL_SLOWEST, POLL_STEP = 1, 10, 20
 ANALYSES: Final = "/v1/analyses"
@@ -22,7 +24,9 @@ def analysis(row: models.Analysis, stages: Sequence[StageProgress]) -> schemas.A
     """The envelope of one analysis."""
     return schemas.Analysis(
         progress=schemas.Progress(
-            fraction=fraction(AnalysisStatus(row.status), stages),
+            fraction=fraction(
+                AnalysisStatus(row.status), stages, stability=bool(row.options.get("stability"))
+            ),
             stages=[schemas.StageState(**stage.model_dump()) for stage in stages],
         ),
         report=row.report,
@@ -49,6 +53,7 @@ def _common(row: models.Analysis) -> dict[str, Any]:
         "verdict",
         "confidence",
         "error",
+        "derived_from",
         "created_at",
         "started_at",
         "completed_at",
@@ -67,6 +72,7 @@ def _common(row: models.Analysis) -> dict[str, Any]:
             "intervals": f"{here}/intervals",
             "tracks": f"{here}/tracks",
             "report": f"{here}/report.html" if row.report is not None else None,
+            "derived_from": f"{ANALYSES}/{row.derived_from}" if row.derived_from else None,
         },
     }
 
@@ -131,8 +137,11 @@ def retry_after(row: models.Analysis, now: datetime) -> int | None:
     return min(POLL_SLOWEST, POLL_FASTEST + max(0, int(age / POLL_STEP)))
 
 
-def fraction(status: AnalysisStatus, stages: Sequence[StageProgress]) -> float:
-    """How much of the work is behind: 0 to 1, never falling as stages appear, 1 only at the end."""
+def fraction(status: AnalysisStatus, stages: Sequence[StageProgress], *, stability: bool = False) -> float:
+    """How much of the work is behind: 0 to 1, never falling as stages appear, 1 only at the end.
+
+    With `stability` there may be more to come after the first fusion.
+    """
     if status in TERMINAL:
         return 1.0
     extracted = _share(stages, {Stage.EXTRACT})
@@ -140,6 +149,9 @@ def fraction(status: AnalysisStatus, stages: Sequence[StageProgress]) -> float:
     behind = EXTRACT_SHARE * extracted
     if extracted == 1.0:  # only now is the number of branches known
         behind += BRANCHES_SHARE * branches + FUSE_SHARE * _share(stages, {Stage.FUSE})
+    if stability:
+        variants = _share(stages, {Stage.STABILITY})
+        behind = (1 - STABILITY_SHARE) * behind + STABILITY_SHARE * variants
     return round(min(behind, 0.99), 4)
 
 

@@ -14,6 +14,7 @@ from core import fleet
 from core.db import read
 from core.domain import AnalysisStatus, Lane, Stage, StepStatus
 from core.models import Analysis, Step
+from core.outbox import step_lane
 from core.queue import names_of
 from core.webhooks import outbox
 from core.webhooks.domain import OPEN
@@ -69,10 +70,10 @@ class _Truth(Collector):
         """The age of the oldest step that waits: what grows when a queue has no worker."""
         age = func.extract("epoch", func.now() - func.min(Step.created_at))
         query = (
-            select(Step.stage, Analysis.lane, age)
+            select(Step.stage, step_lane(), age)
             .join(Analysis, Analysis.id == Step.analysis_id)
             .where(Step.status == StepStatus.PENDING.value)
-            .group_by(Step.stage, Analysis.lane)
+            .group_by(Step.stage, step_lane())
         )
         ages = {(stage, lane): seconds for stage, lane, seconds in self._session.execute(query)}
         gauge = GaugeMetricFamily(

@@ -85,6 +85,7 @@ class Links(BaseModel):
     intervals: str
     tracks: str
     report: str | None = Field(description="The report as a page for people; null while there is none.")
+    derived_from: str | None = Field(description="The analysis whose file this one looks at again.")
 
 
 class Analysis(BaseModel):
@@ -106,6 +107,7 @@ class Analysis(BaseModel):
     )
     report: dict[str, Any] | None = Field(description="The full report once the analysis is completed.")
     error: Problem | None = Field(description="Why the analysis failed.")
+    derived_from: UUID | None = Field(description="Whose file this looks at again; it may be gone.")
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
@@ -128,6 +130,7 @@ class Summary(BaseModel):
     verdict: Verdict | None
     confidence: float | None = Field(ge=0, le=100)
     error: Problem | None
+    derived_from: UUID | None = Field(description="Whose file this looks at again; it may be gone.")
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None

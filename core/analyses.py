@@ -85,18 +85,46 @@ def submit(
     endpoints.check_address(session, caller.owner, terms.webhook_url)
     quotas.take_place(session, caller.key_id)
     media = _media_of(session, caller.owner, source) if isinstance(source, StoredUpload) else None
+    analysis = accept(
+        session,
+        caller=caller,
+        media=media,
+        source_url=source.url if isinstance(source, RemoteFile) else None,
+        filename=source.filename if isinstance(source, StoredUpload) else None,
+        options=options,
+        terms=terms,
+        metadata=metadata or {},
+    )
+    stored = source.object_key if isinstance(source, StoredUpload) else None
+    return Submission(analysis, stored if media is not None and media.object_key != stored else None)
+
+
+def accept(
+    session: Session,
+    *,
+    caller: Caller,
+    media: Media | None,
+    source_url: str | None,
+    filename: str | None,
+    options: Options,
+    terms: Terms,
+    metadata: dict[str, Any],
+    derived_from: UUID | None = None,
+) -> Analysis:
+    """Write an analysis and owe its first step; its place among the key's has been taken."""
     analysis = Analysis(
         id=uuid7(),
         owner=caller.owner,
         media=media,
-        source_url=source.url if isinstance(source, RemoteFile) else None,
-        filename=source.filename if isinstance(source, StoredUpload) else None,
+        source_url=source_url,
+        filename=filename,
+        derived_from=derived_from,
         lane=terms.lane.value,
         key_prefix=caller.key_id,
         webhook_url=terms.webhook_url,
         retention_hours=terms.retention_hours,
         options=options.model_dump(mode="json"),
-        metadata_=metadata or {},
+        metadata_=metadata,
         status=AnalysisStatus.QUEUED.value,
         deadline=func.now() + _time_for(terms),
     )
@@ -104,8 +132,7 @@ def submit(
     session.flush()
     session.refresh(analysis)
     steps.owe(session, analysis.id, [steps.NewStep(stage=Stage.EXTRACT)])
-    stored = source.object_key if isinstance(source, StoredUpload) else None
-    return Submission(analysis, stored if media is not None and media.object_key != stored else None)
+    return analysis
 
 
 def _time_for(terms: Terms) -> timedelta:

@@ -45,11 +45,14 @@ class Stage(StrEnum):
     EXTRACT = "extract"
     VIDEO = "video"
     AUDIO = "audio"
+    STABILITY = "stability"  #: between two fusions, where it was asked for
     FUSE = "fuse"
 
 
 #: The chord header: what must be terminal before fusion may judge.
 BRANCHES: Final = frozenset({Stage.VIDEO, Stage.AUDIO})
+#: No fusion may judge while one of these is open.
+BEFORE_FUSION: Final = BRANCHES | {Stage.EXTRACT, Stage.STABILITY}
 
 
 class StepStatus(StrEnum):
@@ -138,6 +141,12 @@ class SoundSignal(StrEnum):
     UNNATURAL_CONSISTENCY = "unnatural_consistency"
 
 
+class AvSignal(StrEnum):
+    """What picture and sound say together. It informs, it never decides."""
+
+    AV_MISMATCH = "av_mismatch"  #: a face is there while a voice speaks, and no mouth moves with it
+
+
 class Lane(StrEnum):
     """How long the submitter can wait, the most urgent first. Each is a queue of its own."""
 
@@ -152,6 +161,17 @@ class OperatingPoint(StrEnum):
     FPR_1 = "fpr_1"  #: at most 1 of 100 unaltered files accused
     FPR_5 = "fpr_5"  #: at most 5 of 100
     BALANCED = "balanced"  #: both errors equally likely
+
+
+class Variant(StrEnum):
+    """How a file may look after somebody has passed it on; figures in workers.media.variants."""
+
+    CRF_23 = "crf_23"  #: encoded again: as good as it comes
+    CRF_28 = "crf_28"  #: as a messenger does
+    CRF_35 = "crf_35"  #: as a bad connection does
+    HALF = "half"  #: both sides halved
+    QUARTER = "quarter"
+    CROPPED = "cropped"  #: a tenth cut off each edge
 
 
 class Label(StrEnum):

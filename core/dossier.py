@@ -9,9 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
 from core import analyses, models, steps
-from core.domain import Frozen, Modality, Options, Reason, Stage, StepStatus
+from core.domain import Frozen, Modality, Options, Reason, Stage, StepStatus, Variant
 from core.evidence import AudioFinding, DetectorIdentity, MediaFacts, Track, VideoFinding
 from core.fusion.inputs import Branch, IntervalEvidence
+from core.fusion.stability import Outcome
 from core.models import Interval, Step
 
 
@@ -27,6 +28,7 @@ class Dossier(Frozen):
     tracks: tuple[Track, ...]
     branches: tuple[Branch, ...]  #: the ones that did not end `done`
     detectors: tuple[DetectorIdentity, ...]  #: who spoke, each once
+    outcomes: tuple[Outcome, ...] = ()  #: of the variants, where stability was measured
 
 
 def compile_dossier(session: Session, analysis_id: UUID) -> Dossier:
@@ -43,6 +45,7 @@ def compile_dossier(session: Session, analysis_id: UUID) -> Dossier:
         tracks=tracks_of(session, analysis_id),
         branches=tuple(_branch(step) for step in rows if _is_lost(step)),
         detectors=_detectors(rows),
+        outcomes=tuple(_outcome(step) for step in rows if step.stage == Stage.STABILITY.value),
     )
 
 
@@ -105,6 +108,13 @@ def _branch(step: Step) -> Branch:
         mend=step.detail.get("mend") if step.reason != Reason.NO_DETECTOR_WEIGHTS.value else None,
         shard=step.shard,
     )
+
+
+def _outcome(step: Step) -> Outcome:
+    """What a variant gave; one that was not measured says why."""
+    if "outcome" in step.detail:
+        return Outcome.model_validate(step.detail["outcome"])
+    return Outcome(variant=Variant(step.payload["variant"]), reason=step.reason)
 
 
 def _detectors(rows: Sequence[Step]) -> tuple[DetectorIdentity, ...]:

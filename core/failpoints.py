@@ -46,6 +46,8 @@ class Point(StrEnum):
     AUDIO_SCORED = "audio.scored"  #: the voice is scored | nothing is written
     BRANCH_CLOSED = "branch.closed"  #: a branch's results are written | its chord does not count it
     FUSE_CLAIMED = "fuse.claimed"  #: fusion is leased | nothing is judged
+    FUSE_DEFERRED = "fuse.deferred"  #: the variants are owed | the task has not returned
+    STABILITY_SCORED = "stability.scored"  #: a variant is scored | nothing is written
     FUSE_JUDGED = "fuse.judged"  #: the report is made | it is not written
     FUSE_COMPLETED = "fuse.completed"  #: the analysis has ended | its working files are still stored
     DISPATCHER_TOLD = "dispatcher.told"  #: messages of webhooks are with the broker | not marked so

@@ -14,10 +14,17 @@ from sqlalchemy.orm import Session, aliased
 from core.config import StepSettings
 from core.domain import ACTIVE, BRANCHES, Lane, Stage, StepStatus
 from core.models import Analysis, Step
+from core.queue import LANE_OF_STAGE, QUEUE_OF_TASK, TASK_OF_STAGE, stages_of
 from core.steps import open_branches, readable
 
 _IS_FUSION = Step.stage == Stage.FUSE.value
-_URGENCY = case({lane.value: rank for rank, lane in enumerate(Lane)}, value=Analysis.lane)
+_URGENCY = {lane.value: rank for rank, lane in enumerate(Lane)}
+
+
+def step_lane() -> ColumnElement[str]:
+    """SQL: the lane that a step waits in, where its analysis is joined."""
+    own = {stage.value: lane.value for stage, lane in LANE_OF_STAGE.items()}
+    return case(own, value=Step.stage, else_=Analysis.lane)
 
 
 def owed(session: Session, config: StepSettings, limit: int = 500) -> list[Step]:
@@ -38,7 +45,7 @@ def owed_query(config: StepSettings) -> Select[Step]:
         select(Step)
         .join(Analysis, Analysis.id == Step.analysis_id)
         .where(*_due(config))
-        .order_by(_URGENCY, Step.created_at, Step.id)
+        .order_by(case(_URGENCY, value=step_lane()), Step.created_at, Step.id)
         .with_for_update(of=Step, skip_locked=True)
     )
 
@@ -81,7 +88,7 @@ def stale(session: Session, config: StepSettings) -> list[tuple[str, Lane]]:
 def stale_query(config: StepSettings) -> Select[str, str]:
     """Their stages and lanes, each pair once."""
     return (
-        select(Step.stage, Analysis.lane)
+        select(Step.stage, step_lane())
         .join(Analysis, Analysis.id == Step.analysis_id)
         .where(*_due(config), Step.published_at.is_not(None))
         .distinct()
@@ -89,12 +96,18 @@ def stale_query(config: StepSettings) -> Select[str, str]:
 
 
 def unclaimed(session: Session, stage: str, lane: Lane) -> int:
-    """Steps of that stage and lane whose messages should still be in their queue."""
+    """Steps whose messages should still be in the queue of that stage and lane."""
+    beside = stages_of(QUEUE_OF_TASK[TASK_OF_STAGE[Stage(stage)]])
     query = (
         select(func.count())
         .select_from(Step)
         .join(Analysis, Analysis.id == Step.analysis_id)
-        .where(*_waiting(), Step.stage == stage, Analysis.lane == lane.value, Step.published_at.is_not(None))
+        .where(
+            *_waiting(),
+            Step.stage.in_([one.value for one in beside]),
+            step_lane() == lane.value,
+            Step.published_at.is_not(None),
+        )
     )
     if stage == Stage.FUSE.value:
         # The body of a chord counts as published from the start, and is rung for by the last branch.
@@ -107,9 +120,7 @@ def postpone(session: Session, config: StepSettings, stage: str, lane: Lane) -> 
     ids = (
         select(Step.id)
         .join(Analysis, Analysis.id == Step.analysis_id)
-        .where(
-            *_due(config), Step.stage == stage, Analysis.lane == lane.value, Step.published_at.is_not(None)
-        )
+        .where(*_due(config), Step.stage == stage, step_lane() == lane.value, Step.published_at.is_not(None))
         .with_for_update(of=Step, skip_locked=True)
     )
     session.execute(

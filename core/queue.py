@@ -30,6 +30,7 @@ class Task(StrEnum):
     EXTRACT = "deepdefend.extract"
     VIDEO = "deepdefend.video"
     AUDIO = "deepdefend.audio"
+    STABILITY = "deepdefend.stability"
     FUSE = "deepdefend.fuse"
     DELIVER = "deepdefend.deliver"
 
@@ -38,19 +39,33 @@ TASK_OF_STAGE: Final[dict[Stage, Task]] = {
     Stage.EXTRACT: Task.EXTRACT,
     Stage.VIDEO: Task.VIDEO,
     Stage.AUDIO: Task.AUDIO,
+    Stage.STABILITY: Task.STABILITY,
     Stage.FUSE: Task.FUSE,
 }
 QUEUE_OF_TASK: Final[dict[Task, Queue]] = {
     Task.EXTRACT: Queue.EXTRACTION,
     Task.VIDEO: Queue.VIDEO,
     Task.AUDIO: Queue.AUDIO,
+    Task.STABILITY: Queue.VIDEO,
     Task.FUSE: Queue.FUSION,
     Task.DELIVER: Queue.WEBHOOKS,
 }
 
 #: Kinds of work that every lane has a queue of its own for. Webhooks have deadlines, not lanes.
 LANED: Final = frozenset({Queue.EXTRACTION, Queue.VIDEO, Queue.AUDIO, Queue.FUSION})
+#: What nobody waits for at a screen goes behind everything else, whatever the lane of its analysis.
+LANE_OF_STAGE: Final = {Stage.STABILITY: Lane.BATCH}
 _SEPARATOR: Final = "."
+
+
+def lane_of(stage: Stage, lane: Lane) -> Lane:
+    """The lane that a step of an analysis in `lane` waits in."""
+    return LANE_OF_STAGE.get(stage, lane)
+
+
+def stages_of(queue: Queue) -> tuple[Stage, ...]:
+    """The stages whose steps wait in the queues of that kind of work."""
+    return tuple(stage for stage, task in TASK_OF_STAGE.items() if QUEUE_OF_TASK[task] is queue)
 
 
 def name_of(queue: Queue, lane: Lane = Lane.STANDARD) -> str:

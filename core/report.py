@@ -21,6 +21,7 @@ from core.fusion.inputs import IntervalEvidence
 from core.fusion.judgement import Judgement, Standing
 from core.fusion.narrators.figures import rounded
 from core.fusion.narrators.narration import Narration
+from core.fusion.stability import Stability
 from core.fusion.thresholds import Thresholds
 
 Score = Annotated[Probability | None, Field(description="Fake probability, 0 to 1; null: not measured")]
@@ -164,6 +165,10 @@ class Report(Frozen):
     tracks: tuple[TrackSummary, ...]
     provenance: Provenance
     narrator: Narrator
+    stability: Stability | None = Field(
+        description="What other deliveries of the file say; null: not asked for, or nothing to measure"
+    )
+    stability_reason: Reason | None = Field(description="Why it was not measured although it was asked for")
 
 
 def build(
@@ -176,6 +181,8 @@ def build(
     options: Options,
     sandbox: str,
     tracks: Sequence[Track] = (),
+    stability: Stability | None = None,
+    stability_reason: Reason | None = None,
 ) -> Report:
     """The report of a judgement. `timestamp` must carry a time zone."""
     if timestamp.tzinfo is None:
@@ -197,6 +204,8 @@ def build(
         tracks=tuple(_track(track, judgement.intervals) for track in tracks),
         provenance=_provenance(judgement, input_sha256=input_sha256, options=options, sandbox=sandbox),
         narrator=Narrator(**narration.model_dump(exclude={"text"})),
+        stability=stability,
+        stability_reason=stability_reason,
     )
 
 

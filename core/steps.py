@@ -20,7 +20,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.orm import Session, aliased
 
 from core.config import StepSettings
-from core.domain import ACTIVE, BRANCHES, STEP_TERMINAL, Frozen, Reason, Stage, StepStatus
+from core.domain import ACTIVE, BEFORE_FUSION, STEP_TERMINAL, Frozen, Reason, Stage, StepStatus
 from core.errors import Fenced
 from core.models import Analysis, Step
 
@@ -324,14 +324,13 @@ def readable() -> ColumnElement[bool]:
 
 
 def open_branches() -> ColumnElement[bool]:
-    """SQL: the step's analysis still has extraction or a branch that is not closed."""
+    """SQL: the step's analysis still has extraction, a branch or a variant that is not closed."""
     other = aliased(Step)
-    before_fusion = [Stage.EXTRACT.value, *(stage.value for stage in BRANCHES)]
     return (
         select(other.id)
         .where(
             other.analysis_id == Step.analysis_id,
-            other.stage.in_(before_fusion),
+            other.stage.in_([stage.value for stage in BEFORE_FUSION]),
             other.closed_at.is_(None),
         )
         .correlate(Step)

@@ -60,7 +60,9 @@ def configuration(config: Settings) -> dict[str, object]:
         "worker_pool_start_method": "spawn",  # CUDA and threads do not survive a fork
         "worker_proc_alive_timeout": 120,  # a child imports torch and loads weights first
         "worker_hijack_root_logger": False,
-        "include": [f"workers.tasks.{name}" for name in ("extract", "video", "audio", "fuse", "deliver")],
+        "include": [
+            f"workers.tasks.{name}" for name in ("extract", "video", "audio", "stability", "fuse", "deliver")
+        ],
         "imports": ["workers.process"],
     }
 

@@ -25,6 +25,7 @@ from core.db import read, transaction
 from core.domain import BRANCHES, Lane, Stage
 from core.errors import DeepDefendError
 from core.models import Step
+from core.queue import lane_of
 from workers import courier, housekeeping, pipeline
 
 log = logging.get(__name__)
@@ -127,7 +128,7 @@ def _mark(published: Sequence[Step], lane: Lane) -> None:
             analysis_id=str(step.analysis_id),
             stage=step.stage,
             shard=step.shard,
-            lane=lane.value,
+            lane=lane_of(Stage(step.stage), lane).value,
         )
 
 

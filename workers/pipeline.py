@@ -1,6 +1,9 @@
 """The whole canvas on one screen: what is sent to Celery, and in what shape.
 
-    extract ──> chord( video..., audio... ) ──> fuse
+    extract ──> chord( video..., audio... ) ──> fuse [ ──> stability... ──> fuse ]
+
+What is in brackets, where it was asked for, goes out step by step: nobody waits for it at a screen, and the
+dispatcher rings for the second fusion as soon as the last variant is closed.
 
 The chord is the fast path and the barrier that Flower shows. Its arguments are ids, its results are
 never read: every task looks in Postgres whether the work is its to do.
@@ -19,7 +22,7 @@ from celery.signals import after_task_publish
 from core import failpoints
 from core.domain import BRANCHES, Lane, Stage
 from core.models import Step
-from core.queue import QUEUE_OF_TASK, TASK_OF_STAGE, name_of
+from core.queue import QUEUE_OF_TASK, TASK_OF_STAGE, lane_of, name_of
 from workers.app import app
 
 #: Task ids are derived from (step, attempt): a message sent twice is recognisable as such.
@@ -44,8 +47,8 @@ def message(step: Step, lane: Lane) -> Signature:
 
 
 def queue_of(stage: str, lane: Lane) -> str:
-    """Name of the Celery queue that steps of that stage wait in."""
-    return name_of(QUEUE_OF_TASK[TASK_OF_STAGE[Stage(stage)]], lane)
+    """Name of the Celery queue that steps of that stage wait in, of an analysis in that lane."""
+    return name_of(QUEUE_OF_TASK[TASK_OF_STAGE[Stage(stage)]], lane_of(Stage(stage), lane))
 
 
 def send(step: Step, lane: Lane) -> None:

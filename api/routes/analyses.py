@@ -85,7 +85,7 @@ def _accept(caller: Caller, submitted: upload.Submitted, held: idempotency.Held 
             row = accepted.analysis
             if isinstance(submitted.source, EarlierUpload):
                 uploads.attribute(session, submitted.source.upload_id, row.id)
-            answer = _answer(row, listing.stages(session, row.id))
+            answer = acceptance(row, listing.stages(session, row.id))
             if held is not None:
                 settle(
                     session,
@@ -112,7 +112,8 @@ def _taken(session: Session, caller: Caller, source: Source) -> StoredUpload | R
     )
 
 
-def _answer(row: Any, stages: Sequence[listing.StageProgress]) -> Answer:
+def acceptance(row: Any, stages: Sequence[listing.StageProgress]) -> Answer:
+    """What the sender of a new analysis is told."""
     return Answer(
         status=status.HTTP_202_ACCEPTED,
         headers=_headers(row) | {"Location": envelopes.location(row)},

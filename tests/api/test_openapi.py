@@ -41,6 +41,7 @@ def test_every_call_of_this_version_is_there(document: dict[str, Any]) -> None:
         ("get", "/v1/analyses"),
         ("get", "/v1/analyses/{analysis_id}"),
         ("post", "/v1/analyses/{analysis_id}/cancel"),
+        ("post", "/v1/analyses/{analysis_id}/stability"),
         ("delete", "/v1/analyses/{analysis_id}"),
         ("post", "/v1/analyses/{analysis_id}/hold"),
         ("delete", "/v1/analyses/{analysis_id}/hold"),

@@ -31,7 +31,7 @@ def test_an_accepted_analysis_owes_its_extraction(session: Session) -> None:
         metadata={"case": 7},
     ).analysis
     assert analysis.status == AnalysisStatus.QUEUED
-    assert analysis.options == {"interval_seconds": 3.0, "frames_per_interval": 5}
+    assert analysis.options == Options(interval_seconds=3).model_dump(mode="json")
     assert analysis.metadata_ == {"case": 7}
     assert analysis.deadline - analysis.created_at == settings().deadline
     assert [step.stage for step in steps.of_analysis(session, analysis.id)] == ["extract"]

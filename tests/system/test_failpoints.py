@@ -15,6 +15,7 @@ from chaos.receiver import Receiver
 from chaos.run import subscribe
 from chaos.senders import Site
 from chaos.stack import Stack
+from core.domain import Variant
 from core.failpoints import Point
 from tests.cli.stack.patience import eventually
 from tests.system.media import FACE_AND_VOICE, ffmpeg
@@ -25,6 +26,7 @@ from tests.system.walks import (
     erase,
     submit_after_a_death,
     submit_by_url,
+    submit_for_stability,
     submit_in_parts,
     submit_to_keep_nothing,
 )
@@ -61,10 +63,12 @@ WALKS = (
     Walk(point=Point.DISPATCHER_TOLD, dies="dispatcher"),
     Walk(point=Point.BRANCH_CLOSED, dies=AUDIO, in_pool=True),
     Walk(point=Point.ERASURE_NOTED, dies="api", act=erase),
+    Walk(point=Point.STABILITY_SCORED, dies=VIDEO, in_pool=True, act=submit_for_stability),
     Walk(point=Point.DISPATCHER_HEADER, dies="dispatcher"),
     Walk(point=Point.EXTRACT_CLOSED, dies=EXTRACTION, in_pool=True),
     Walk(point=Point.FUSE_COMPLETED, dies=FUSION),
     Walk(point=Point.API_ACCEPTED, dies="api"),
+    Walk(point=Point.FUSE_DEFERRED, dies=FUSION, act=submit_for_stability),
     Walk(point=Point.DISPATCHER_REQUEUED, dies="dispatcher", act=submit_after_a_death),
     Walk(point=Point.ERASURE_DELETED, dies="api", act=erase),
 )
@@ -118,6 +122,7 @@ def test_it_dies_there_and_nothing_is_lost(scene: Scene, walk: Walk) -> None:
     assert ended["status"] == "completed", ended["error"]
     assert [str(row["id"]) for row in scene.of_walk(walk.point)] == [identity], "one submission, one analysis"
     one_result_set(scene, identity)
+    assert (ended["report"]["stability"] is not None) == (walk.act is submit_for_stability)
     scene.ended.append(identity)
 
 
@@ -131,7 +136,8 @@ def one_result_set(scene: Scene, identity: str) -> None:
     (analysis,) = rows("SELECT report FROM analyses WHERE id = %s", identity)
     assert analysis["report"]["total_intervals_analyzed"] == INTERVALS
     steps = rows("SELECT stage, status, attempt FROM steps WHERE analysis_id = %s", identity)
-    assert sorted(step["stage"] for step in steps) == ["audio", "extract", "fuse", "video"]
+    fleet = ["stability"] * len(Variant) + ["fuse"] if analysis["report"]["stability"] else []
+    assert sorted(step["stage"] for step in steps) == sorted(["audio", "extract", "fuse", "video", *fleet])
     assert {step["status"] for step in steps} == {"done"}
     assert max(step["attempt"] for step in steps) <= 2
 
@@ -151,9 +157,10 @@ def test_every_erasure_was_carried_out_and_has_its_receipt(scene: Scene) -> None
     eventually(lambda: not scene.stack.rows("SELECT id FROM erasures"), PATIENCE)
     for identity in scene.deleted:
         assert scene.caller.http.get(f"/v1/erasures/{identity}").json()["complete"] is True
-    (kept,) = scene.of_walk(Point.ERASURE_DELETED)
     query = "SELECT media_erased_at FROM analyses WHERE id = %s"
-    assert scene.stack.rows(query, kept["id"])[0]["media_erased_at"] is not None
+    for point in (Point.ERASURE_DELETED, Point.STABILITY_SCORED, Point.FUSE_DEFERRED):
+        (kept,) = scene.of_walk(point)
+        assert scene.stack.rows(query, kept["id"])[0]["media_erased_at"] is not None
 
 
 def test_no_object_folder_connection_or_process_is_left(scene: Scene) -> None:

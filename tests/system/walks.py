@@ -128,6 +128,12 @@ def submit_to_keep_nothing(scene: Scene, point: Point) -> str:
     return scene.send(point, retention_hours="0")
 
 
+def submit_for_stability(scene: Scene, point: Point) -> str:
+    """Arm, then send a file that is to be looked at in other deliveries too, and then to be forgotten."""
+    scene.arm(point)
+    return scene.send(point, stability="true", retention_hours="0")
+
+
 def erase(scene: Scene, point: Point) -> str:
     """Analyse something, arm, then delete it as a client that tries again does."""
     identity = scene.send(f"erase-at-{point}")

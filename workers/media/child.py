@@ -32,18 +32,18 @@ def main(argument: str, source: str) -> int:
     try:
         manifest = decode(source, Path.cwd(), Job.from_json(argument))
     except MediaError as error:
-        return _refuse(error.code, error.detail)
+        return refuse(error.code, error.detail)
     except MemoryError:
-        return _refuse(OUT_OF_MEMORY, "")
+        return refuse(OUT_OF_MEMORY, "")
     except cv2.error as error:
         if error.code == cv2.Error.StsNoMem:
-            return _refuse(OUT_OF_MEMORY, "")
+            return refuse(OUT_OF_MEMORY, "")
         raise
     Path(MANIFEST).write_text(manifest.model_dump_json(), encoding="utf-8")
     return 0
 
 
-def _refuse(code: str, detail: str) -> int:
+def refuse(code: str, detail: str) -> int:
     """Say why, for the parent."""
     sys.stdout.write("\n" + json.dumps({"code": code, "detail": detail}) + "\n")
     return REFUSED

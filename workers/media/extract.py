@@ -73,7 +73,7 @@ def extract(
         at=level,
         checkpoint=checkpoint,
     )
-    error = _failure(outcome)
+    error = failure(outcome)
     if error is not None:
         logger.warning("decoder ended with %s: %s", error.code, outcome.output[-2000:])
         raise error
@@ -113,7 +113,7 @@ def _bounds(options: Options, limits: Limits) -> Bounds:
     )
 
 
-def _failure(outcome: Outcome) -> MediaError | None:
+def failure(outcome: Outcome) -> MediaError | None:
     """The error for how the child ended; None when it ended well."""
     if outcome.overran:
         return MediaError("The decoder used more disk or threads than it may.", code="decoder_overran")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import av
-from av.container import InputContainer
+from av.container import InputContainer, OutputContainer
 
 from core.errors import MediaError
 
@@ -59,6 +59,11 @@ def open_input(path: str) -> InputContainer:
         if _known(Path(path)):
             raise MediaError("The file is damaged: its index cannot be read.") from exc
         raise MediaError("The file is no video or sound format we take.", code="unsupported_format") from exc
+
+
+def open_output(path: str) -> OutputContainer:
+    """A new MP4 file of ours."""
+    return av.open(f"file:{path}", mode="w", format="mp4")
 
 
 def _known(path: Path) -> bool:

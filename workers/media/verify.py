@@ -52,7 +52,7 @@ def read_manifest(work: Path, *, options: Options, max_seconds: float) -> Manife
     Raises MediaError `decoder_crashed` for anything else.
     """
     try:
-        with _open(work, MANIFEST, _MANIFEST_BYTES) as file:
+        with open_plain(work, MANIFEST, _MANIFEST_BYTES) as file:
             raw = json.loads(file.read())
         _require(all(map(math.isfinite, _floats(raw))), "a figure is not finite")
         manifest = Manifest.model_validate_json(json.dumps(raw))
@@ -83,7 +83,7 @@ def _floats(value: Any) -> Iterator[float]:
         yield float(value)
 
 
-def _open(work: Path, name: str, limit: int | None = None) -> BinaryIO:
+def open_plain(work: Path, name: str, limit: int | None = None) -> BinaryIO:
     """A plain file of the private folder: no link to elsewhere, no device, no pipe to wait on."""
     descriptor = os.open(work / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(descriptor, "rb")
@@ -179,14 +179,14 @@ def _check_files(work: Path, manifest: Manifest) -> None:
         _check_crops(work, shard)
     pictures = [track.thumbnail for track in manifest.tracks if track.thumbnail is not None]
     for name in (*pictures, *manifest.frame_thumbnails.values()):
-        with _open(work, name, _JPEG_BYTES) as file:
+        with open_plain(work, name, _JPEG_BYTES) as file:
             _require(file.read(len(_JPEG_MARK)) == _JPEG_MARK, f"{name} is no JPEG")
     _check_sound(work, manifest)
 
 
 def _check_crops(work: Path, shard: CropShard) -> None:
     """The array has the shape that was promised; read as raw bytes, never as a pickle."""
-    with _open(work, shard.file) as file:
+    with open_plain(work, shard.file) as file:
         _require(np.lib.format.read_magic(file) == (1, 0), "npy version")
         shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         _require(shape == (shard.rows, CROP_SIDE, CROP_SIDE, 3) and not fortran, "crop shape")
@@ -200,7 +200,7 @@ def _check_sound(work: Path, manifest: Manifest) -> None:
     _require((manifest.sound_file is None) == (not manifest.sound_shards), "sound shards")
     if manifest.sound_file is None:
         return
-    with _open(work, manifest.sound_file) as file, wave.open(file, "rb") as sound:
+    with open_plain(work, manifest.sound_file) as file, wave.open(file, "rb") as sound:
         form = (sound.getnchannels(), sound.getsampwidth(), sound.getframerate())
         _require(form == (1, 2, SOUND_RATE), "sound format")
         _require(abs(sound.getnframes() - manifest.facts.duration * SOUND_RATE) <= 1, "sound length")

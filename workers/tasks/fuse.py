@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy.exc import DBAPIError
 
-from core import analyses, failpoints, logging, report, results, retention
+from core import analyses, failpoints, logging, quotas, report, results, retention, stability
 from core.config import settings
 from core.db import read, transaction
-from core.domain import Stage
+from core.domain import Modality, Reason, Span, Stage
 from core.dossier import Dossier, compile_dossier
 from core.errors import StorageError
+from core.fusion.inputs import IntervalEvidence
+from core.fusion.judgement import Judgement
 from core.fusion.narrators.narrate import narrate
+from core.fusion.stability import Stability, assess, to_measure, why_nothing
 from core.fusion.verdict import judge
 from core.queue import Task
 from core.storage import storage
@@ -39,6 +42,9 @@ def judge_evidence(hold: Hold) -> None:
         results.record_lost_branches(session, hold.claim.analysis_id)
     with read() as session:
         dossier = compile_dossier(session, hold.claim.analysis_id)
+    if hold.claim.shard < stability.SECOND and (parts := parts_to_measure(dossier)):
+        _defer(hold, dossier, parts)
+        return
     written = write_report(dossier, checkpoint=hold.check)
     hold.check()
     failpoints.reach(failpoints.Point.FUSE_JUDGED)
@@ -51,19 +57,63 @@ def judge_evidence(hold: Hold) -> None:
 
 def write_report(dossier: Dossier, *, checkpoint: Callable[[], None] = lambda: None) -> report.Report:
     """The report of a dossier. The narrator sees figures only, never a file name."""
-    judgement = judge(
-        dossier.intervals, facts=dossier.facts, branches=dossier.branches, detectors=dossier.detectors
-    )
+    judgement, found, why_not = _delivered(dossier)
     return report.build(
         judgement,
-        narrate(judgement, settings(), checkpoint=checkpoint),
+        narrate(judgement, settings(), checkpoint=checkpoint, allowed=_may_ask),
         analysis_id=dossier.analysis_id,
         timestamp=datetime.now(UTC),
         input_sha256=dossier.sha256,
         options=dossier.options,
         sandbox=dossier.sandbox,
         tracks=dossier.tracks,
+        stability=found,
+        stability_reason=why_not,
     )
+
+
+def judged(dossier: Dossier, intervals: Sequence[IntervalEvidence] | None = None) -> Judgement:
+    """The verdict on the evidence, or on these intervals in its place."""
+    return judge(
+        dossier.intervals if intervals is None else intervals,
+        facts=dossier.facts,
+        operating_point=dossier.options.operating_point,
+        branches=dossier.branches,
+        detectors=dossier.detectors,
+    )
+
+
+def _delivered(dossier: Dossier) -> tuple[Judgement, Stability | None, Reason | None]:
+    """The verdict, what its variants say of it, and why there are none where they were asked for."""
+    judgement = judged(dossier)
+    if dossier.outcomes:
+        weakened, found = assess(judgement, dossier.outcomes, lambda rows: judged(dossier, rows))
+        return weakened, found, None
+    return judgement, None, why_nothing(judgement) if dossier.options.stability else None
+
+
+def parts_to_measure(dossier: Dossier) -> list[Span]:
+    """The intervals to score again in other deliveries; none where it was not asked for or cannot be."""
+    if not dossier.options.stability:
+        return []
+    chosen = to_measure(judged(dossier), seed=dossier.sha256)
+    rows = [row for row in dossier.intervals if row.index in chosen]
+    return [Span(index=row.index, start=row.start, end=row.end) for row in rows]
+
+
+def _defer(hold: Hold, dossier: Dossier, parts: Sequence[Span]) -> None:
+    """Owe the variants and a second fusion; the working files stay until that one has judged."""
+    speakers = {one.id: one.digest for one in dossier.detectors if one.modality is Modality.VIDEO}
+    hold.check()
+    with transaction() as session:
+        stability.owe_variants(session, hold.claim, parts, speakers)
+    failpoints.reach(failpoints.Point.FUSE_DEFERRED)
+
+
+def _may_ask() -> bool:
+    """Whether today's calls of the language model are not spent; counts this one."""
+    with transaction() as session:
+        return quotas.take_narration(session, settings().narrator.calls_per_day)
 
 
 def _keep_nothing_longer(hold: Hold) -> None:

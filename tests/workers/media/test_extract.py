@@ -16,7 +16,7 @@ from core.errors import MediaError
 from tests.workers.media.conftest import SAMPLE, SHARED, Clip, Extracted, shared
 from workers.media import sandbox
 from workers.media.attend import Outcome
-from workers.media.extract import CODES, _failure, extract
+from workers.media.extract import CODES, extract, failure
 
 REFUSED = {
     "bad_empty.mp4": "empty_file",
@@ -337,19 +337,19 @@ def said(**words: object) -> str:
     ],
 )
 def test_every_ending_has_its_code(outcome: Outcome, code: str) -> None:
-    error = _failure(outcome)
+    error = failure(outcome)
 
     assert error is not None
     assert error.code == code
 
 
 def test_what_the_child_says_is_shortened_and_printable() -> None:
-    error = _failure(ending(3, output=said(code="too_long", detail="\x1b[31m\u202e" + "a" * 5000)))
+    error = failure(ending(3, output=said(code="too_long", detail="\x1b[31m\u202e" + "a" * 5000)))
 
     assert error is not None
     assert error.detail.isprintable()
     assert len(error.detail) <= 300
-    assert _failure(ending()) is None
+    assert failure(ending()) is None
 
 
 def test_sound_that_does_not_even_say_its_channels_leaves_the_picture(
