@@ -36,6 +36,7 @@ class Action(StrEnum):
     ANALYSIS_DELETED = "analysis.deleted"  #: its rows are gone; its objects are being deleted
     ANALYSIS_ERASED = "analysis.erased"  #: nothing of it is left; the detail is the receipt
     MEDIA_ERASED = "media.erased"  #: the file and the pictures of an analysis; the report stays
+    FEEDBACK_GIVEN = "feedback.given"  #: somebody said what an analysed file is
     ENDPOINT_CREATED = "webhook_endpoint.created"
     ENDPOINT_CHANGED = "webhook_endpoint.changed"
     ENDPOINT_DELETED = "webhook_endpoint.deleted"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -13,13 +14,14 @@ from sqlalchemy import text
 from api.app import create_app
 from core import db, keys
 from core.domain import AnalysisStatus
-from core.models import Base
+from core.models import Base, Feedback
 from tests.api import exhibits
 from tests.api.conftest import client, make_key, send
 
 #: What a route needs to get as far as the question whose it is.
 BODIES: Final[dict[str, dict[str, Any]]] = {
     "hold_analysis": {"reason": "court order 7"},
+    "give_feedback": {"label": "fake"},
     "change_webhook_endpoint": {"description": "mine now"},
     "create_upload": {"size_bytes": 10},
     "create_webhook_endpoint": {"url": "https://example.org/hook"},
@@ -53,6 +55,9 @@ def belongings(http: httpx2.Client) -> dict[str, str]:
     made = send(http, b"not really a film", name=f"{MARK}.mp4", metadata=f'{{"note": "{MARK}"}}')
     ids["analysis_id"] = made.json()["id"]
     exhibits.exhibit(ids["analysis_id"])
+    with db.transaction() as session:
+        said = {"label": "fake", "note": MARK, "actor": "alicekey"}
+        session.add(Feedback(analysis_id=UUID(ids["analysis_id"]), **said))
     upload = http.post("/v1/uploads", json={"size_bytes": 10, "filename": f"{MARK}.mp4"})
     ids["upload_id"] = upload.json()["id"]
     endpoint = http.post(

@@ -8,9 +8,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import func, select, text
 
-from core import analyses, audit, db, idempotency, retention, steps
+from core import analyses, audit, db, feedback, idempotency, retention, steps
 from core.config import settings
-from core.domain import Options, Stage
+from core.domain import Label, Options, Stage
 from core.errors import Conflict, Fenced, NotFound, StorageError
 from core.keys import Caller
 from core.models import Analysis, AuditEntry, Base, Erasure, Media, Upload
@@ -90,6 +90,7 @@ def fill_every_table(owner: Caller) -> UUID:
         idempotency.settle(session, claim, payload="p", answer=answer, analysis_id=identity)
     ended(identity)
     with db.transaction() as session:
+        feedback.give(session, owner, identity, label=Label.FAKE, note="by its maker")
         session.execute(
             text(
                 "INSERT INTO webhook_attempts (delivery_id, number, milliseconds)"
@@ -102,8 +103,8 @@ def fill_every_table(owner: Caller) -> UUID:
 def test_everything_that_is_about_it_goes(owner: Caller) -> None:
     identity = fill_every_table(owner)
     assert tables_with_rows() == {
-        "analyses", "api_keys", "audit_entries", "idempotency_keys", "intervals", "media", "steps", "tracks",
-        "uploads", "webhook_attempts", "webhook_deliveries", "webhook_endpoints",
+        "analyses", "api_keys", "audit_entries", "feedback", "idempotency_keys", "intervals", "media", "steps",
+        "tracks", "uploads", "webhook_attempts", "webhook_deliveries", "webhook_endpoints",
     }  # fmt: skip
     found = delete(owner, identity)
     assert tables_with_rows() == {"api_keys", "audit_entries", "webhook_endpoints"}
@@ -111,8 +112,8 @@ def test_everything_that_is_about_it_goes(owner: Caller) -> None:
     told = found.rows.pop("webhook_deliveries")
     assert told == found.rows.pop("webhook_attempts") > 0
     assert found.rows == {
-        "analyses": 1, "idempotency_keys": 1, "intervals": 4, "media": 1, "steps": 3, "tracks": 1,
-        "uploads": 1,
+        "analyses": 1, "feedback": 1, "idempotency_keys": 1, "intervals": 4, "media": 1, "steps": 3,
+        "tracks": 1, "uploads": 1,
     }  # fmt: skip
 
 
