@@ -190,7 +190,7 @@ def _limits(
     suspicious = max(REAL_BELOW, 1 / (1 + math.exp(-top)))
     doubt = DOUBT.get(point, 2 * rate) / share
     accusing = {length: excess(one.runs, own, one.means >= suspicious) for length, one in drawn.items()}
-    doubting = {length: min(excess(one.doubts, doubt), accusing[length]) for length, one in drawn.items()}
+    doubting = {length: excess(one.doubts, doubt) for length, one in drawn.items()}
     return OperatingLimits(
         point=point,
         share=share,

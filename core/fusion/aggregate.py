@@ -67,11 +67,12 @@ def summarize(
     limits = thresholds.of(modality)
     scored = [(row, score) for row in evidence if (score := row.score(modality)) is not None]
     unscored = [row for row in evidence if row.score(modality) is None]
-    timeline = _timeline(evidence, modality)
+    timeline = positions(evidence)
+    scores = [row.score(modality) if row else None for row in timeline]
 
     def cited(bar: scan.Bar) -> CitedRun | None:
-        run = scan.strongest_run([score for _, score in timeline], bar)
-        return None if run is None else _cite(run, timeline)
+        run = scan.strongest_run(scores, bar)
+        return None if run is None else cite(run, timeline)
 
     return ModalityEvidence(
         modality=modality,
@@ -89,19 +90,15 @@ def summarize(
     )
 
 
-_Timeline = list[tuple[IntervalEvidence | None, float | None]]
-
-
-def _timeline(evidence: Sequence[IntervalEvidence], modality: Modality) -> _Timeline:
-    """Rows and scores by timeline position; a missing row is a gap, so it neither joins nor shortens."""
+def positions(evidence: Sequence[IntervalEvidence]) -> list[IntervalEvidence | None]:
+    """Rows by timeline position; a missing row is a gap, so that it neither joins nor shortens."""
     rows = {row.index: row for row in evidence}
-    positions = range(min(rows, default=0), max(rows, default=-1) + 1)
-    found = [rows.get(position) for position in positions]
-    return [(row, row.score(modality) if row else None) for row in found]
+    return [rows.get(n) for n in range(min(rows, default=0), max(rows, default=-1) + 1)]
 
 
-def _cite(run: scan.Run, timeline: _Timeline) -> CitedRun:
-    rows = [row for row, _ in timeline[run.first : run.last + 1] if row is not None]
+def cite(run: scan.Run, timeline: Sequence[IntervalEvidence | None]) -> CitedRun:
+    """A run placed in time."""
+    rows = [row for row in timeline[run.first : run.last + 1] if row is not None]
     return CitedRun(
         interval=label(rows[0].start, rows[-1].end),
         start=rows[0].start,

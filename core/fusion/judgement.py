@@ -13,6 +13,7 @@ from core.fusion.aggregate import ModalityEvidence
 from core.fusion.causes import Cause
 from core.fusion.inputs import IntervalEvidence
 from core.fusion.thresholds import Thresholds
+from core.fusion.trace import TraceEvidence
 
 
 class Standing(StrEnum):
@@ -33,6 +34,7 @@ class Judgement(Frozen):
     combined_score: Probability | None
     video: ModalityEvidence
     audio: ModalityEvidence
+    trace: TraceEvidence | None = None  #: null: its detector never looked
     standings: dict[Modality, Standing]
     causes: tuple[Cause, ...]
     operating_point: OperatingPoint  #: as asked; `thresholds` say whether it is honoured

@@ -14,6 +14,10 @@ was scored.
     |          | scored, not scored at all                                                     |
     | absent   | no face, no voice: nothing to score                                           |
 
+A manipulation trace (`core.fusion.trace`: its own detector, over the picture) is no standing. It moves the
+picture's: near becomes fake, so that a clear voice no longer overrules it, and clear or absent become
+unclear, so that there is no REAL. It accuses of nothing where no detector does: it never decides alone.
+
 Then the two standings give the verdict (the order of picture and sound does not matter):
 
     |         | fake     | near         | unclear      | clear                    | absent       |
@@ -28,8 +32,9 @@ A swapped face with a real voice is a deepfake, and so is a cloned voice over a 
 decides alone, unless it is only near while the other is clear. REAL needs every modality that is there
 to be clear, so a lost worker or missing weights can cost an answer but never buy one.
 
-The rule is monotone: raising a score, or scoring at `decisive` or above what was null, never moves the
-verdict from DEEPFAKE towards REAL. Order outside a run is no matter; null scores enter no mean.
+The rule is monotone: raising a score, or scoring at `decisive` or above what was null, or a trace where
+there was none, never moves the verdict from DEEPFAKE towards REAL. Order outside a run is no matter; null
+scores enter no mean.
 
 Confidence, 0 to 100: for DEEPFAKE 100 x the highest peak; for REAL 100 x (1 - the highest mean of a
 modality); for INCONCLUSIVE null, because an abstention has no side to be confident of. It is a distance
@@ -38,7 +43,7 @@ on the detectors' own scale and a probability only as far as the detectors are c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from core.domain import Modality, OperatingPoint, Reason, Verdict
 from core.evidence import DetectorIdentity, MediaFacts
@@ -47,6 +52,7 @@ from core.fusion.causes import Cause
 from core.fusion.inputs import Branch, IntervalEvidence
 from core.fusion.judgement import Judgement, Standing
 from core.fusion.thresholds import Thresholds, choose
+from core.fusion.trace import TraceEvidence, summarize_trace
 
 
 def judge(
@@ -67,7 +73,9 @@ def judge(
         raise ValueError("two rows for one interval")
     thresholds = thresholds or _chosen(rows, detectors, operating_point)
     sides = {modality: summarize(rows, modality, thresholds) for modality in Modality}
-    standings = {modality: standing(side, thresholds) for modality, side in sides.items()}
+    alone = {modality: standing(side, thresholds) for modality, side in sides.items()}
+    trace = summarize_trace(rows)
+    standings = traced(alone) if trace is not None and trace.found else alone
     verdict = decide(*standings.values())
     return Judgement(
         verdict=verdict,
@@ -75,8 +83,13 @@ def judge(
         combined_score=mean(side.score for side in sides.values()),
         video=sides[Modality.VIDEO],
         audio=sides[Modality.AUDIO],
+        trace=trace,
         standings=standings,
-        causes=_causes(verdict, sides, standings, facts, thresholds, branches),
+        causes=(
+            *_hindrances(verdict, sides, alone, thresholds),
+            *_traces(trace, verdict, decide(*alone.values())),
+            *_remarks(sides, facts, branches),
+        ),
         operating_point=operating_point,
         thresholds=thresholds,
         facts=facts,
@@ -121,6 +134,17 @@ def standing(side: ModalityEvidence, thresholds: Thresholds) -> Standing:
     return Standing.UNCLEAR
 
 
+def traced(standings: Mapping[Modality, Standing]) -> dict[Modality, Standing]:
+    """Standings of a file whose picture has a manipulation trace."""
+    moved = {
+        Standing.NEAR: Standing.FAKE,
+        Standing.CLEAR: Standing.UNCLEAR,
+        Standing.ABSENT: Standing.UNCLEAR,
+    }
+    picture = standings[Modality.VIDEO]
+    return {**standings, Modality.VIDEO: moved.get(picture, picture)}
+
+
 def decide(one: Standing, other: Standing) -> Verdict:
     """The second table of this module."""
     pair = {one, other}
@@ -145,25 +169,38 @@ def _confidence(
             return None
 
 
-def _causes(
+def _hindrances(
     verdict: Verdict,
-    sides: dict[Modality, ModalityEvidence],
-    standings: dict[Modality, Standing],
-    facts: MediaFacts,
+    sides: Mapping[Modality, ModalityEvidence],
+    standings: Mapping[Modality, Standing],
     thresholds: Thresholds,
-    branches: Sequence[Branch],
+) -> list[Cause]:
+    """Why there is no firmer verdict, a trace aside."""
+    if verdict is not Verdict.INCONCLUSIVE:
+        return []
+    unclear = [side for modality, side in sides.items() if standings[modality] is Standing.UNCLEAR]
+    return _whole(sides, standings) or [_hindrance(side, thresholds) for side in unclear]
+
+
+def _traces(trace: TraceEvidence | None, verdict: Verdict, otherwise: Verdict) -> list[Cause]:
+    """The trace, decisive where there would be REAL without it."""
+    if trace is None or not trace.found:
+        return []
+    decisive = verdict is Verdict.INCONCLUSIVE and otherwise is Verdict.REAL
+    return [Cause(reason=Reason.MANIPULATION_TRACE, modality=Modality.VIDEO, decisive=decisive)]
+
+
+def _remarks(
+    sides: Mapping[Modality, ModalityEvidence], facts: MediaFacts, branches: Sequence[Branch]
 ) -> tuple[Cause, ...]:
-    """Why there is no firmer verdict, then what was not measured, then what is wrong with the file."""
+    """What was not measured, then what is wrong with the file; each once."""
     causes: list[Cause] = []
-    if verdict is Verdict.INCONCLUSIVE:
-        unclear = [side for modality, side in sides.items() if standings[modality] is Standing.UNCLEAR]
-        causes += _whole(sides, standings) or [_hindrance(side, thresholds) for side in unclear]
     for modality, side in sides.items():
         causes += _gaps(side, [branch for branch in branches if branch.modality is modality])
     return tuple(dict.fromkeys([*causes, *_damage(facts)]))
 
 
-def _whole(sides: dict[Modality, ModalityEvidence], standings: dict[Modality, Standing]) -> list[Cause]:
+def _whole(sides: Mapping[Modality, ModalityEvidence], standings: Mapping[Modality, Standing]) -> list[Cause]:
     if all(side.score is None for side in sides.values()):
         return [Cause(reason=Reason.NOTHING_SCORED, decisive=True)]
     if set(standings.values()) == {Standing.NEAR, Standing.CLEAR}:
