@@ -118,7 +118,7 @@ def _outcome(step: Step) -> Outcome:
 
 
 def _detectors(rows: Sequence[Step]) -> tuple[DetectorIdentity, ...]:
-    identities = (
-        DetectorIdentity.model_validate(step.detail["detector"]) for step in rows if "detector" in step.detail
-    )
+    """Who spoke, each once; a step names one, or the one that decides and then the ones that inform."""
+    told = [one for step in rows for one in step.detail.get("detectors") or [step.detail.get("detector")]]
+    identities = (DetectorIdentity.model_validate(one) for one in told if one is not None)
     return tuple(dict.fromkeys(identities))

@@ -23,6 +23,7 @@ from core.fusion.narrators.figures import rounded
 from core.fusion.narrators.narration import Narration
 from core.fusion.stability import Stability
 from core.fusion.thresholds import Thresholds
+from core.fusion.trace import TraceEvidence
 
 Score = Annotated[Probability | None, Field(description="Fake probability, 0 to 1; null: not measured")]
 Place = Annotated[str, Field(description="Start and end in seconds", examples=["4.0-6.0"])]
@@ -79,6 +80,18 @@ class Coverage(Frozen):
 
     video: ModalityCoverage
     audio: ModalityCoverage
+
+
+class TraceSummary(Frozen):
+    """What the manipulation-trace detector saw. It never decides alone; a trace is no proof of a deepfake."""
+
+    detector: str
+    found: bool = Field(description="The mean or a run of intervals shows a manipulation trace")
+    score: Score
+    threshold: Probability = Field(description="From here on a score is a manipulation trace")
+    scored_intervals: int = Field(description="Intervals within its domain")
+    unscored_intervals: dict[Reason, int] = Field(description="Intervals it says nothing of, by reason")
+    strongest_run: CitedRun | None = Field(description="Neighbouring intervals that show it together")
 
 
 class ReportedReason(Frozen):
@@ -160,6 +173,7 @@ class Report(Frozen):
 
     test_only: bool = Field(description="True: a detector made for tests took part; not a real verdict")
     coverage: Coverage
+    trace: TraceSummary | None = Field(description="Null: the manipulation-trace detector did not look")
     reasons: tuple[ReportedReason, ...] = Field(description="The decisive ones first")
     signals: tuple[SignalSummary, ...]
     tracks: tuple[TrackSummary, ...]
@@ -199,6 +213,7 @@ def build(
         timestamp=timestamp,
         test_only=judgement.test_only,
         coverage=_coverage(judgement),
+        trace=_trace(judgement.trace),
         reasons=_reasons(judgement),
         signals=_signals(judgement.intervals),
         tracks=tuple(_track(track, judgement.intervals) for track in tracks),
@@ -258,6 +273,20 @@ def _coverage(judgement: Judgement) -> Coverage:
         )
 
     return Coverage(video=of(judgement.video), audio=of(judgement.audio))
+
+
+def _trace(trace: TraceEvidence | None) -> TraceSummary | None:
+    if trace is None:
+        return None
+    return TraceSummary(
+        detector=trace.detector,
+        found=trace.found,
+        score=rounded(trace.score),
+        threshold=trace.threshold,
+        scored_intervals=trace.scored_intervals,
+        unscored_intervals=trace.null_reasons,
+        strongest_run=trace.run,
+    )
 
 
 def _reasons(judgement: Judgement) -> tuple[ReportedReason, ...]:
