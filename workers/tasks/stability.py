@@ -11,7 +11,7 @@ import numpy as np
 from core import analyses, failpoints, stability
 from core.config import settings
 from core.db import read, transaction
-from core.domain import Modality, Options, Span, Stage, Variant
+from core.domain import Options, Span, Stage, Variant
 from core.errors import DetectorUnavailable
 from core.evidence import Manifest, VideoFinding
 from core.fusion.stability import Outcome, Remeasured
@@ -21,11 +21,11 @@ from workers.app import app
 from workers.base import run_step
 from workers.heart import Hold
 from workers.media.variants import extract_variant
-from workers.process import this_process
+from workers.tasks.video import Eyes, open_eyes
 from workers.workspace import private_folder
 
 if TYPE_CHECKING:
-    from workers.detectors.base import FrameDetector
+    from workers.detectors.blend_trace import BlendTrace
 
 
 @app.task(name=Task.STABILITY.value)  # type: ignore[untyped-decorator]  # Celery ships no types
@@ -39,7 +39,7 @@ def measure_variant(hold: Hold) -> None:
     started = time.perf_counter()
     payload = hold.claim.payload
     variant, spans = Variant(payload["variant"]), [Span.model_validate(part) for part in payload["parts"]]
-    detector = _speaker(payload["speakers"])
+    eyes = _same_eyes(payload["speakers"])
     with read() as session:
         analysis = analyses.load(session, hold.claim.analysis_id)
         key, options = analysis.file.object_key, Options.model_validate(analysis.options)
@@ -57,7 +57,7 @@ def measure_variant(hold: Hold) -> None:
             require_sandbox=settings().require_sandbox,
             checkpoint=hold.check,
         )
-        findings = _findings(hold, manifest, work, detector)
+        findings = _findings(hold, manifest, work, eyes)
     measured = tuple(
         _remeasured(where[one.index], one) for one in sorted(findings, key=lambda finding: finding.index)
     )
@@ -68,22 +68,26 @@ def measure_variant(hold: Hold) -> None:
         stability.record_variant(session, hold.claim, outcome)
 
 
-def _speaker(digests: dict[str, str]) -> FrameDetector:
-    """The detector that scored the original. Raises DetectorUnavailable: none, or `detector_changed`."""
-    detector = cast("FrameDetector", this_process().detector(Modality.VIDEO))
-    if digests.get(detector.identity.id) != detector.identity.digest:
-        raise DetectorUnavailable("It was scored with other weights.", code="detector_changed")
-    return detector
+def _same_eyes(digests: dict[str, str]) -> Eyes:
+    """The detectors that scored the original. Raises DetectorUnavailable, `detector_changed` among others."""
+    eyes = open_eyes()
+    same = [
+        one if one is not None and digests.get(one.identity.id) == one.identity.digest else None
+        for one in (eyes.detector, eyes.trace)
+    ]
+    if not any(same):
+        raise DetectorUnavailable("The original was scored with other weights.", code="detector_changed")
+    return Eyes(same[0], cast("BlendTrace | None", same[1]), None)
 
 
-def _findings(hold: Hold, manifest: Manifest, work: Path, detector: FrameDetector) -> list[VideoFinding]:
+def _findings(hold: Hold, manifest: Manifest, work: Path, eyes: Eyes) -> list[VideoFinding]:
     from workers.detectors.remeasure import remeasure, unseen  # noqa: PLC0415 - torch only where it scores
 
     found = list(unseen(manifest))
     for shard in manifest.crop_shards:
         hold.check()
         crops = np.load(work / shard.file, allow_pickle=False)
-        found += remeasure(manifest, shard, crops, detector, None, checkpoint=hold.check)
+        found += remeasure(manifest, shard, crops, eyes.detector, eyes.trace, checkpoint=hold.check)
     return found
 
 
