@@ -100,8 +100,12 @@ def wanted(material: Material) -> list[str]:
 
 
 def shown_faces(material: Material) -> list[Seen]:
-    """The faces of the page: the highest scores first, then the longest seen."""
-    return sorted(material.faces, key=lambda face: (-(face.score or -1), -face.frames))[:MAX_FACES_SHOWN]
+    """The faces of the page, the highest scores first, then the longest seen."""
+    unscored = -1.0  # after a score of 0
+    ranked = sorted(
+        material.faces, key=lambda face: (-(unscored if face.score is None else face.score), -face.frames)
+    )
+    return ranked[:MAX_FACES_SHOWN]
 
 
 def kind(picture: bytes) -> str | None:

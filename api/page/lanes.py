@@ -19,6 +19,8 @@ from core.fusion.inputs import IntervalEvidence
 #: Pixels above the plot, for what marks a run.
 HEAD = 9
 TALL, LOW = 72, 40
+#: Seconds below which an axis needs tenths.
+SHORT = 30
 #: Faces with a lane of their own.
 MAX_FACE_LANES = 6
 #: From so many intervals on, only suspicious bars say their score when pointed at.
@@ -98,12 +100,22 @@ def lanes(material: Material) -> list[Lane]:
     if any(row.video.trace for row in material.intervals):
         found.append(_trace(material))
     faces = [face for face in shown_faces(material) if _scores(material, face)] or shown_faces(material)
-    return found + [_face(material, face) for face in faces[:MAX_FACE_LANES]]
+    shown = sorted(faces[:MAX_FACE_LANES], key=lambda face: (face.start, face.id))
+    return found + [_face(material, face) for face in shown]
 
 
 def ticks(material: Material) -> list[str]:
     """Five times along the axis."""
-    return [clock(material.duration * n / 4) for n in range(5)]
+    times = [material.duration * n / 4 for n in range(5)]
+    return [clock(time) if material.duration >= SHORT else f"{time:.1f} s" for time in times]
+
+
+def used(drawn: Sequence[Lane]) -> set[str]:
+    """Kinds of bars, gaps, limits and marks that a legend has to explain."""
+    kinds = {bar.kind for lane in drawn for bar in lane.bars}
+    kinds |= {limit.kind for lane in drawn for limit in lane.limits}
+    kinds |= {mark.kind for lane in drawn for mark in lane.marks}
+    return kinds | ({"gap"} if any(lane.gaps for lane in drawn) else set())
 
 
 def place(material: Material, start: float, end: float) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from api.page import figures
 from api.page.gallery import MAX_FACES_SHOWN, address, key_frames, shown_faces
-from api.page.lanes import HEAD, lanes, ticks
+from api.page.lanes import HEAD, lanes, ticks, used
 from api.page.making import detectors, rule, the_file
 from api.page.material import Material
 from api.page.prose import paragraphs
@@ -60,7 +60,7 @@ def _templates() -> Environment:
 
 def _view(material: Material) -> dict[str, Any]:
     report = material.report
-    rows = table(material)
+    rows, drawn = table(material), lanes(material)
     text = word(report.get("detailed_analysis")) or ""
     return {
         "title": figures.shown(material.filename or material.source or "A file without a name"),
@@ -72,7 +72,8 @@ def _view(material: Material) -> dict[str, Any]:
         "reached": figures.moment(report.get("timestamp")),
         "reasons": told(report),
         "sides": [_side(material, modality) for modality in Modality],
-        "lanes": lanes(material),
+        "lanes": drawn,
+        "used": used(drawn),
         "ticks": ticks(material),
         "frames": key_frames(material),
         "sound": sound(material),
@@ -91,13 +92,15 @@ def _view(material: Material) -> dict[str, Any]:
 def _side(material: Material, modality: Modality) -> dict[str, Any]:
     """One modality in figures."""
     coverage = at(material.report, "coverage", modality.value)
+    score = number(at(material.report, "overall_scores", f"overall_{modality.value}_score"))
+    part = at(coverage, "standing")
     return {
         "name": NAMES[modality].capitalize(),
         "what": "face time" if modality is Modality.VIDEO else "speech",
-        "score": number(at(material.report, "overall_scores", f"overall_{modality.value}_score")),
+        "score": score,
         "share": number(at(coverage, "share")),
         "scored": number(at(coverage, "scored_seconds")),
         "scorable": number(at(coverage, "scorable_seconds")),
         "suspicious": int(number(at(coverage, "suspicious_intervals")) or 0),
-        "standing": standing(at(coverage, "standing")),
+        "standing": standing(part) if score is not None or part == "absent" else "",
     }

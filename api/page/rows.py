@@ -70,7 +70,7 @@ def _cell(material: Material, row: IntervalEvidence, modality: Modality) -> Cell
 
 def _notes(row: IntervalEvidence) -> Iterable[str]:
     """What else was found there, each a short clause."""
-    if row.video.track is not None and len(row.video.tracks or row.video.faces) > 1:
+    if row.video.track is not None and len({face.track for face in row.video.faces}) > 1:
         yield f"strongest: face {row.video.track}"
     if row.video_regions:
         yield "hiding lowers the score: " + ", ".join(

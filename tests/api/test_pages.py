@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from html.parser import HTMLParser
 
 import httpx2
 import pytest
 
-ASSETS = ["/assets/style.css", "/assets/docs.js", "/assets/swagger-ui.js", "/assets/swagger-ui.css"]
+from api.page.render import STYLE
+from api.routes import pages
+
+ASSETS = [f"/assets/{name}" for name in pages.ASSETS]
 
 
 class Links(HTMLParser):
@@ -70,3 +75,32 @@ def test_the_landing_page_says_what_a_verdict_is_not(http: httpx2.Client) -> Non
     page = http.get("/").text
     assert "not a proof" in page
     assert "INCONCLUSIVE" in page
+
+
+@pytest.mark.parametrize(
+    "name", ["absent.js", "../index.html", "index.html", "%2e%2e/index.html", "docs.html"]
+)
+def test_nothing_else_is_an_asset(http: httpx2.Client, name: str) -> None:
+    assert http.get(f"/assets/{name}").status_code in {400, 404}
+
+
+def test_the_policy_of_the_page_lets_a_report_have_its_style_and_nothing_run_in_it(
+    http: httpx2.Client,
+) -> None:
+    """A frame of a blob: address inherits the policy of the page that made it."""
+    policy = http.get("/").headers["content-security-policy"]
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    assert f"style-src 'self' 'sha256-{digest}'" in policy
+    assert "script-src 'self';" in policy
+    assert "img-src data:;" in policy
+    (frame,) = re.findall(r"<iframe[^>]*>", http.get("/").text)
+    assert 'sandbox="allow-same-origin allow-modals"' in frame, "a frame with scripts and our origin is us"
+
+
+def test_the_key_never_leaves_the_tab_but_in_the_header(http: httpx2.Client) -> None:
+    scripts = "".join(http.get(f"/assets/{name}").text for name in ("app.js", "api.js"))
+    assert "localStorage" not in scripts
+    assert "cookie" not in scripts
+    assert "innerHTML" not in scripts
+    assert scripts.count("sessionStorage") == 3
+    assert not re.search(r"[?&]key=", scripts)

@@ -1,0 +1,211 @@
+// The page: takes a key and a file, shows how far the work is, lands on the report.
+
+import { cancel, key, look, page, Problem, submit } from "./api.js";
+
+const at = (id) => document.getElementById(id);
+const ENDED = new Set(["completed", "failed", "canceled"]);
+const STAGES = { extract: "Read the file, find faces and voices", video: "Look at the faces", audio: "Listen to the sound",
+  fuse: "Weigh the evidence", stability: "Judge re-encoded copies" };
+const STATES = { pending: "waiting", running: "at work", done: "done", failed: "failed", skipped: "left out" };
+const SIGNS = { pending: "○", running: "◐", done: "●", failed: "✕", skipped: "–" };
+
+let going = null; // of the analysis that is shown: { stop: AbortController, id }
+let address = null; // of the report's blob
+let chosen = null; // a file that waits for the key
+
+function show(...sections) {
+  for (const id of ["start", "problem", "work", "result", "about"]) at(id).hidden = !sections.includes(id);
+}
+
+function showKey() {
+  const known = key.get();
+  at("key-form").hidden = Boolean(known);
+  at("key-known").hidden = !known;
+  at("key-hint").textContent = known ? `${known.slice(0, 11)}…` : "";
+}
+
+function complain(problem) {
+  if (problem.status === 401) {
+    key.forget();
+    showKey();
+  }
+  at("problem-title").textContent = problem.title ?? "Something went wrong in this page";
+  at("problem-detail").textContent = problem.message;
+  at("problem-code").textContent = problem.code ?? "";
+  show("start", "problem", "about");
+  at("problem").focus();
+}
+
+function line(state, name, words) {
+  const item = document.createElement("li");
+  const sign = document.createElement("span");
+  sign.className = "sign";
+  sign.setAttribute("aria-hidden", "true");
+  sign.textContent = SIGNS[state] ?? SIGNS.pending;
+  const told = document.createElement("span");
+  told.className = "soft";
+  told.textContent = words;
+  item.dataset.state = state;
+  item.append(sign, `${name} `, told);
+  return item;
+}
+
+/** Changes the list only when it says something new, so that a screen reader repeats nothing. */
+function showStages(lines) {
+  const fresh = lines.map((parts) => line(...parts));
+  const same = fresh.map((item) => item.textContent).join("|") === at("stages").dataset.said;
+  if (same) return;
+  at("stages").dataset.said = fresh.map((item) => item.textContent).join("|");
+  at("stages").replaceChildren(...fresh);
+}
+
+function showProgress(analysis) {
+  at("bar").value = analysis.progress.fraction;
+  const stages = analysis.progress.stages.map((stage) => {
+    const count = stage.total > 1 ? `, ${stage.done} of ${stage.total}` : "";
+    return [stage.status, STAGES[stage.stage] ?? stage.stage, `${STATES[stage.status] ?? stage.status}${count}`];
+  });
+  showStages([["done", "Send the file", "done"], ...stages]);
+}
+
+async function follow(id, stop) {
+  for (;;) {
+    const { analysis, wait } = await look(id, stop.signal);
+    showProgress(analysis);
+    at("work-title").textContent = analysis.media?.filename ?? "At work";
+    if (ENDED.has(analysis.status)) return analysis;
+    await new Promise((resolve) => setTimeout(resolve, 1000 * Math.min(wait, 5)));
+    stop.signal.throwIfAborted();
+  }
+}
+
+async function land(analysis, stop) {
+  if (analysis.status === "canceled") throw new Problem(0, { title: "Canceled", detail: "The analysis was canceled." });
+  if (analysis.status === "failed") throw new Problem(0, { title: "No report is possible", ...analysis.error });
+  const blob = await page(analysis.id, stop.signal);
+  if (address) URL.revokeObjectURL(address);
+  address = URL.createObjectURL(blob);
+  at("report").src = address;
+  at("save").href = address;
+  at("save").download = `deepdefend-${analysis.id}.html`;
+  document.title = `${analysis.verdict}: ${analysis.media?.filename ?? "report"} – DeepDefend`;
+  show("result");
+  at("result-title").focus();
+}
+
+/** The frame is as tall as its page, so that there is one scroll bar and a print of everything. */
+function grow() {
+  const inside = at("report").contentDocument;
+  if (!inside?.body) return;
+  const fit = () => { at("report").style.height = `${inside.documentElement.offsetHeight}px`; };
+  new ResizeObserver(fit).observe(inside.documentElement);
+  fit();
+}
+
+/** Runs one analysis to its end; `begin` gives its id. */
+async function run(begin) {
+  going?.stop.abort();
+  const mine = { stop: new AbortController(), id: null };
+  going = mine;
+  try {
+    mine.id = await begin(mine.stop);
+    history.replaceState(null, "", `#${mine.id}`);
+    await land(await follow(mine.id, mine.stop), mine.stop);
+  } catch (problem) {
+    if (going !== mine) return;
+    history.replaceState(null, "", location.pathname);
+    if (problem.name === "AbortError") complain(new Problem(0, { title: "Canceled", detail: "Nothing was analysed." }));
+    else complain(problem);
+  }
+}
+
+function analyse(file) {
+  if (!file) return;
+  if (!key.get()) {
+    chosen = file;
+    complain(new Problem(0, { title: "The API key is missing", detail: `Paste it at the top of the page; then ${file.name} is sent.` }));
+    at("key").focus();
+    return;
+  }
+  at("bar").value = 0;
+  at("work-title").textContent = file.name;
+  showStages([["running", "Send the file", ""]]);
+  show("work");
+  at("work-title").focus();
+  run(async (stop) => {
+    const sent = (share) => {
+      const all = share >= 1;
+      showStages([["running", "Send the file", all ? "the server stores it" : `${Math.floor(100 * share)}%`]]);
+    };
+    return (await submit(file, sent, stop.signal)).id;
+  });
+}
+
+function resume() {
+  const id = location.hash.slice(1);
+  if (!/^[0-9a-f-]{36}$/.test(id) || !key.get()) return;
+  at("work-title").textContent = "At work";
+  show("work");
+  run(async () => id);
+}
+
+function again() {
+  going?.stop.abort();
+  going = null;
+  history.replaceState(null, "", location.pathname);
+  document.title = "DeepDefend";
+  at("report").removeAttribute("src");
+  show("start", "about");
+  at("file").focus();
+}
+
+at("key-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  key.set(at("key").value.trim());
+  at("key").value = "";
+  showKey();
+  at("problem").hidden = true;
+  const waiting = chosen;
+  chosen = null;
+  if (waiting) analyse(waiting);
+  else resume();
+});
+at("key-forget").addEventListener("click", () => {
+  key.forget();
+  showKey();
+  at("key").focus();
+});
+at("file").addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  event.target.value = ""; // the same file may be chosen again
+  analyse(file);
+});
+at("drop").addEventListener("submit", (event) => event.preventDefault());
+at("cancel").addEventListener("click", async () => {
+  const { id, stop } = going;
+  try {
+    if (id) await cancel(id); // the next look sees it
+    else stop.abort();
+  } catch (problem) {
+    if (problem.status !== 409) complain(problem); // it has ended meanwhile
+  }
+});
+at("print").addEventListener("click", () => at("report").contentWindow.print());
+at("again").addEventListener("click", again);
+at("report").addEventListener("load", grow);
+
+for (const kind of ["dragenter", "dragover"]) {
+  addEventListener(kind, (event) => {
+    event.preventDefault();
+    at("drop").classList.add("over");
+  });
+}
+addEventListener("dragleave", (event) => event.relatedTarget ?? at("drop").classList.remove("over"));
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  at("drop").classList.remove("over");
+  if (!at("start").hidden) analyse(event.dataTransfer.files[0]);
+});
+
+showKey();
+resume();
