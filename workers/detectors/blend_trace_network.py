@@ -87,12 +87,17 @@ class Network(nn.Module):
         pictures = functional.interpolate(pictures, size=size, mode="bilinear", antialias=True)
         return (pictures - MEAN) / SPREAD
 
+    def rise(self, x: Tensor, first: int = 0, last: int = len(BLOCKS)) -> Tensor:
+        """Through blocks `first` to `last` - 1, and through the stem before block 0."""
+        if first == 0:
+            x = functional.relu6(self.stem(x))
+        for block in self.blocks[first:last]:
+            x = block(x)
+        return x
+
     def embed(self, pictures: Tensor) -> Tensor:
         """N x 3 x side x side -> N x 112."""
-        x = functional.relu6(self.stem(pictures))
-        for block in self.blocks:
-            x = block(x)
-        return x.mean((2, 3))
+        return self.rise(pictures).mean((2, 3))
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """Crops N x H x W x 3, uint8 -> N logits (above 0: a trace) and N Mahalanobis distances."""
