@@ -39,7 +39,7 @@ ASSUMED_CORRELATION: Final = 0.5
 HIGHEST_CORRELATION: Final = 0.95
 #: A file's own level explains at most this share of the variance, so that a run remains one.
 MOST_BETWEEN: Final = 0.95
-#: How often chance may take REAL away, beside the rate at which it may accuse.
+#: How often chance may take REAL away, those files included that it accuses.
 DOUBT: Final = {OperatingPoint.FPR_1: 0.05, OperatingPoint.FPR_5: 0.10}
 #: Bounds of the rate of `balanced`: a detector that errs more often is no ground for accusing.
 BALANCED: Final = (0.01, 0.10)
@@ -189,8 +189,12 @@ def _limits(
     top = float(np.interp(1 - own, null.places, null.values))
     suspicious = max(REAL_BELOW, 1 / (1 + math.exp(-top)))
     doubt = DOUBT.get(point, 2 * rate) / share
-    accusing = {length: excess(one.runs, own, one.means >= suspicious) for length, one in drawn.items()}
-    doubting = {length: excess(one.doubts, doubt) for length, one in drawn.items()}
+    accusing, doubting = {}, {}
+    for length, one in drawn.items():
+        accused = one.means >= suspicious
+        accusing[length] = excess(one.runs, own, accused)
+        flagged = accused | (one.runs >= accusing[length]) | (one.means >= REAL_BELOW)
+        doubting[length] = excess(one.doubts, doubt, flagged)
     return OperatingLimits(
         point=point,
         share=share,
@@ -204,14 +208,13 @@ def _limits(
     )
 
 
-def excess(statistics: Floats, rate: float, otherwise: npt.NDArray[np.bool_] | None = None) -> float:
+def excess(statistics: Floats, rate: float, otherwise: npt.NDArray[np.bool_]) -> float:
     """The bound that at most `rate` of files reach, those flagged `otherwise` included.
 
     Where those alone fill the rate it is beyond every file that was drawn.
     """
-    flagged = np.zeros(len(statistics), bool) if otherwise is None else otherwise
-    room = int(rate * len(statistics)) - int(flagged.sum())
-    left = np.sort(statistics[~flagged])[::-1]
+    room = int(rate * len(statistics)) - int(otherwise.sum())
+    left = np.sort(statistics[~otherwise])[::-1]
     if room >= len(left):
         return LEAST
     bound = left[max(room, 0)] if room >= 0 else statistics.max() + 1

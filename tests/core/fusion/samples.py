@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from core.domain import Modality, Reason, Region, SoundSignal
+from core.domain import Modality, OperatingPoint, Reason, Region, SoundSignal
 from core.evidence import (
     AudioFacts,
     AudioFinding,
+    CalibrationSummary,
     DetectorIdentity,
     FaceScore,
     MediaFacts,
+    OperatingLimits,
     RegionEffect,
+    ScoreNull,
     Signal,
     VideoFacts,
     VideoFinding,
@@ -52,6 +56,38 @@ WAV2VEC = DetectorIdentity(
     digest="sha256:" + "b" * 64,
     fake_label="fake",
 )
+
+
+def fitted(identity: DetectorIdentity) -> DetectorIdentity:
+    """The same detector, calibrated: files of a minute and fpr_1 and fpr_5 alone."""
+    points = [(OperatingPoint.FPR_1, 0.01, 0.9), (OperatingPoint.FPR_5, 0.05, 0.8)]
+    limits = tuple(
+        OperatingLimits(
+            point=point,
+            share=share,
+            rate=rate,
+            real_below=0.5,
+            suspicious=suspicious if share == 1 else (1 + suspicious) / 2,
+            decisive=0.9,
+            run_floor=0.5,
+            run_excess=((1, 2.0), (30, 3.5), (1800, 4.5)),
+            doubt_excess=((1, 1.5), (30, 3.0), (1800, 4.0)),
+        )
+        for point, rate, suspicious in points
+        for share in (1, 2)
+    )
+    calibration = CalibrationSummary(
+        kind="platt",
+        real_files=120,
+        fake_files=120,
+        intervals=3600,
+        made_at=datetime(2026, 1, 2, tzinfo=UTC),
+        digest="sha256:" + "e" * 64,
+        interval_seconds=2.0,
+        null=ScoreNull(mean=-2.5, sd=1.5, correlation=0.3, between=0.5, log_odds=True),
+        limits=limits,
+    )
+    return identity.model_copy(update={"calibrated": True, "calibration": calibration})
 
 
 def row(
