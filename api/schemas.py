@@ -158,6 +158,7 @@ class Frame(BaseModel):
     interval: int
     time: float = Field(description="Seconds from the first presented sample.")
     faces: list[Face]
+    damaged: bool = Field(default=False, description="The decoder painted over what it could not read.")
 
 
 class FaceScore(BaseModel):

@@ -81,6 +81,7 @@ class Frame(Frozen):
     interval: int
     time: float  #: presentation time in seconds from the first presented sample
     faces: tuple[Face, ...] = ()
+    damaged: bool = False  #: the decoder painted over what it could not read
 
 
 class LipSync(Frozen):
@@ -149,7 +150,10 @@ class Manifest(Frozen):
         if not frames:
             return self._frameless(self.facts.video)
         reasons = [face.reason for frame in frames for face in frame.faces if face.reason is not None]
-        return max(sorted(set(reasons)), key=reasons.count) if reasons else Reason.NO_FACE
+        if reasons:
+            return max(sorted(set(reasons)), key=reasons.count)
+        damaged = sum(frame.damaged for frame in frames)
+        return Reason.DECODE_ERROR if 2 * damaged > len(frames) else Reason.NO_FACE
 
     def unheard(self) -> Reason:
         """Why there is no sound to score: none in the file, or none of it could be decoded."""

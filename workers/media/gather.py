@@ -128,7 +128,13 @@ class Gatherer:
             for face, crop, track in zip(seen.faces, crops, tracks, strict=True)
         )
         self.frames.append(
-            Frame(n=len(self.frames), interval=sampled.due.interval, time=sampled.time, faces=faces)
+            Frame(
+                n=len(self.frames),
+                interval=sampled.due.interval,
+                time=sampled.time,
+                faces=faces,
+                damaged=sampled.corrupt,
+            )
         )
         self._close_tracks()
 
@@ -137,7 +143,7 @@ class Gatherer:
     ) -> Face:
         """One face's record; its crop goes to a shard when it is worth a score."""
         sharp, bright = sharpness(crop), brightness(crop)
-        reason = unscorable(found, size, sharp=sharp, bright=bright, corrupt=sampled.corrupt)
+        reason = unscorable(found, size, crop, corrupt=sampled.corrupt)
         shard = row = None
         if reason is None:
             interval = sampled.due.interval
