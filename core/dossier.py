@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, defer
 
 from core import analyses, models, steps
 from core.domain import Frozen, Modality, Options, Reason, Stage, StepStatus, Variant
-from core.evidence import AudioFinding, DetectorIdentity, MediaFacts, Track, VideoFinding
+from core.evidence import AudioFinding, DetectorIdentity, LipSync, MediaFacts, Track, VideoFinding
 from core.fusion.inputs import Branch, IntervalEvidence
 from core.fusion.stability import Outcome
 from core.models import Interval, Step
@@ -89,7 +89,14 @@ def tracks_of(session: Session, analysis_id: UUID) -> tuple[Track, ...]:
         select(models.Track).where(models.Track.analysis_id == analysis_id).order_by(models.Track.track)
     )
     return tuple(
-        Track(id=row.track, start=row.start, end=row.end, frames=row.frames, thumbnail=row.thumbnail_key)
+        Track(
+            id=row.track,
+            start=row.start,
+            end=row.end,
+            frames=row.frames,
+            thumbnail=row.thumbnail_key,
+            lips=None if row.lips is None else LipSync.model_validate(row.lips),
+        )
         for row in rows
     )
 

@@ -14,8 +14,9 @@ from uuid import UUID
 
 from pydantic import Field
 
+from core.av import AudioVisual, summarise
 from core.domain import Frozen, Modality, OperatingPoint, Options, Reason, Region, SoundSignal, Verdict
-from core.evidence import DetectorIdentity, MediaFacts, Probability, Signal, Track
+from core.evidence import DetectorIdentity, LipSync, MediaFacts, Probability, Signal, Track
 from core.fusion.aggregate import CitedRun, ModalityEvidence, mean
 from core.fusion.inputs import IntervalEvidence
 from core.fusion.judgement import Judgement, Standing
@@ -124,6 +125,7 @@ class TrackSummary(Frozen):
     end: float
     frames: int = Field(description="Sampled frames it was seen in")
     score: Score = Field(description="Mean over its scored frames; null: none was scored")
+    lips: LipSync | None = Field(description="How its mouth goes with the voice; null: not measurable")
 
 
 class Provenance(Frozen):
@@ -177,6 +179,7 @@ class Report(Frozen):
     reasons: tuple[ReportedReason, ...] = Field(description="The decisive ones first")
     signals: tuple[SignalSummary, ...]
     tracks: tuple[TrackSummary, ...]
+    av: AudioVisual
     provenance: Provenance
     narrator: Narrator
     stability: Stability | None = Field(
@@ -217,6 +220,7 @@ def build(
         reasons=_reasons(judgement),
         signals=_signals(judgement.intervals),
         tracks=tuple(_track(track, judgement.intervals) for track in tracks),
+        av=summarise(tracks, judgement.intervals),
         provenance=_provenance(judgement, input_sha256=input_sha256, options=options, sandbox=sandbox),
         narrator=Narrator(**narration.model_dump(exclude={"text"})),
         stability=stability,
@@ -326,7 +330,12 @@ def _signal(places: list[tuple[IntervalEvidence, Signal]]) -> SignalSummary:
 def _track(track: Track, rows: Sequence[IntervalEvidence]) -> TrackSummary:
     scores = [face.score for row in rows for face in row.video.faces if face.track == track.id]
     return TrackSummary(
-        id=track.id, start=track.start, end=track.end, frames=track.frames, score=rounded(mean(scores))
+        id=track.id,
+        start=track.start,
+        end=track.end,
+        frames=track.frames,
+        score=rounded(mean(scores)),
+        lips=track.lips,
     )
 
 

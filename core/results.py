@@ -90,6 +90,7 @@ def _write_tracks(
             end=track.end,
             frames=track.frames,
             thumbnail_key=thumbnails.get(track.thumbnail) if track.thumbnail else None,
+            lips=track.lips.model_dump(mode="json") if track.lips else None,
         )
         for track in manifest.tracks
     )

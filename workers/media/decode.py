@@ -14,10 +14,12 @@ from av.video.stream import VideoStream
 
 from core.domain import Span, timeline
 from core.errors import MediaError
-from core.evidence import AudioFacts, Manifest, MediaFacts, VideoFacts
+from core.evidence import AudioFacts, Manifest, MediaFacts, Track, VideoFacts
+from workers.media import lips
 from workers.media.formats import open_input
 from workers.media.gather import Gatherer
 from workers.media.job import Job
+from workers.media.mouth import MouthTracer
 from workers.media.picture import PictureReader
 from workers.media.plan import plan
 from workers.media.probe import Presentation, Probe, declared_seconds, probe
@@ -57,6 +59,9 @@ class _Pass:
         self._reader: PictureReader | None = None
         self._gatherer: Gatherer | None = None
         self._sound: SoundWriter | None = None
+        #: Mouths are only followed where there is a voice to compare them with.
+        self._mouths = MouthTracer() if found.audio_index is not None and found.sound is not None else None
+        self._folder = folder
         if found.video_index is not None and found.picture is not None:
             self._video = found.video_index
             self._open_picture(container.streams[self._video], found.picture, folder)
@@ -70,13 +75,15 @@ class _Pass:
             raise MediaError("The file changed its streams while it was read.")
         times = [float(tick * shown.base - self._found.origin) for tick in shown.ticks]
         dues = plan(self._spans, times, self._job.frames_per_interval)
-        self._reader = PictureReader(stream, shown, times, dues, max_pixels=self._job.max_pixels)
+        limit, mouths = self._job.max_pixels, self._mouths
+        self._reader = PictureReader(stream, shown, times, dues, max_pixels=limit, onlooker=mouths)
         self._gatherer = Gatherer(
             folder,
             self._spans,
             dues,
             max_faces=self._job.max_faces_per_frame,
             pixels=stream.width * stream.height,
+            mouths=mouths,
         )
 
     def _open_sound(self, stream: object, folder: Path) -> None:
@@ -132,7 +139,7 @@ class _Pass:
             frames_per_interval=self._job.frames_per_interval,
             spans=self._spans,
             frames=tuple(gathered.frames) if gathered is not None else (),
-            tracks=tuple(gathered.tracks) if gathered is not None else (),
+            tracks=self._tracks(gathered, heard=heard) if gathered is not None else (),
             crop_shards=tuple(gathered.shards) if gathered is not None else (),
             frame_thumbnails=gathered.stills if gathered is not None else {},
             thumbnail_frames=gathered.still_frames if gathered is not None else {},
@@ -140,6 +147,11 @@ class _Pass:
             sound_shards=sound_shards(self._spans) if heard else (),
             sound_file=SOUND_FILE if heard else None,
         )
+
+    def _tracks(self, gathered: Gatherer, *, heard: bool) -> tuple[Track, ...]:
+        """The faces, with the bond of lips and voice where both were there."""
+        openings = self._mouths.openings if self._mouths is not None and heard else {}
+        return lips.attach(gathered.tracks, openings, self._folder / SOUND_FILE)
 
     def _video_facts(self) -> VideoFacts | None:
         """The picture stream, as measured."""

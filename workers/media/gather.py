@@ -17,6 +17,7 @@ from core.evidence import CropShard, Face, Frame, Track
 from workers.media.crops import align, brightness, sharpness, unscorable
 from workers.media.faces import Detection, FaceDetector, small_bgr
 from workers.media.job import FACE_BUDGET
+from workers.media.mouth import MouthTracer
 from workers.media.picture import Picture, Sampled, upright
 from workers.media.plan import Due
 from workers.media.shards import ShardWriter
@@ -59,9 +60,11 @@ class Gatherer:
     """Detection runs in threads beside the decoder; everything after it in order of time."""
 
     def __init__(
-        self, folder: Path, spans: Sequence[Span], dues: Sequence[Due], *, max_faces: int, pixels: int
-    ) -> None:
+        self, folder: Path, spans: Sequence[Span], dues: Sequence[Due], *, max_faces: int, pixels: int,
+        mouths: MouthTracer | None = None,
+    ) -> None:  # fmt: skip
         self._folder = folder
+        self._mouths = mouths
         self._spans = spans
         self._share = max(1, min(max_faces, FACE_BUDGET // max(1, len(dues))))
         self._dues = [0] * len(spans)
@@ -136,6 +139,8 @@ class Gatherer:
                 damaged=sampled.corrupt,
             )
         )
+        if self._mouths is not None:
+            self._mouths.settle(sampled.time, faces)
         self._close_tracks()
 
     def _face(

@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import av
 import cv2
@@ -30,7 +30,7 @@ Picture = NDArray[np.uint8]
 SKIPPABLE: Final = frozenset({"h264", "mpeg1video", "mpeg2video", "mpeg4"})
 #: More decoder threads than this cost memory (each holds frames) and bring little at 1080p.
 MAX_THREADS: Final = 4
-_TURNS: Final = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+TURNS: Final = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,29 @@ class Sampled:
     corrupt: bool  #: the decoder had to conceal damage: what it shows was partly invented by it
 
 
+class Onlooker(Protocol):
+    """Who wants to see the frames between the due ones as well."""
+
+    @property
+    def open(self) -> bool:
+        """Whether it does now; while not, frames that nobody needs are not even decoded."""
+
+    def offer(self, time: float | None, frame: VideoFrame, rotation: int) -> None:
+        """Look at a frame that came out undamaged, due or not, in order of time."""
+
+
 class PictureReader:
     """Feeds packets to the decoder and hands out the frames that are due."""
 
     def __init__(
         self, stream: VideoStream, shown: Presentation, times: Sequence[float], dues: Sequence[Due], *,
-        max_pixels: int,
+        max_pixels: int, onlooker: Onlooker | None = None,
     ) -> None:  # fmt: skip
         self.stream = stream
         self._shown = shown
         self._times = times
         self._dues = dues
+        self._onlooker = onlooker
         self._next = 0
         self.outputs = 0  #: frames that came out, due or not
         self._skips = shown.exact and stream.codec_context.name in SKIPPABLE
@@ -69,7 +81,8 @@ class PictureReader:
     def feed(self, packet: Packet[VideoStream]) -> Iterator[Sampled]:
         """Decode one packet; an empty one flushes. Damage is counted, not raised."""
         if self._skips:
-            wanted = not packet.size or packet.pts in self._wanted
+            watched = self._onlooker is not None and self._onlooker.open
+            wanted = watched or not packet.size or packet.pts in self._wanted
             self.stream.codec_context.skip_frame = "DEFAULT" if wanted else "NONREF"
         try:
             frames = packet.decode()
@@ -90,6 +103,8 @@ class PictureReader:
         if not self.outputs:
             self.rotation = clockwise_turn(frame)
         self.outputs += 1
+        if self._onlooker is not None and not frame.is_corrupt:
+            self._onlooker.offer(time, frame, self.rotation)
         if time is None or self._next >= len(self._dues) or time < self._dues[self._next].time - EPSILON:
             return None
         due = self._dues[self._next]
@@ -123,5 +138,5 @@ def clockwise_turn(frame: VideoFrame) -> int:
 def upright(frame: VideoFrame, rotation: int) -> Picture:
     """The frame as H x W x 3 uint8 RGB, turned as a player would show it."""
     rgb = frame.reformat(format="rgb24", threads=1).to_ndarray()
-    turn = _TURNS.get(rotation)
+    turn = TURNS.get(rotation)
     return np.ascontiguousarray(rgb if turn is None else cv2.rotate(rgb, turn))

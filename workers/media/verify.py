@@ -21,7 +21,8 @@ from pydantic import ValidationError
 
 from core.domain import Options, timeline
 from core.errors import MediaError
-from core.evidence import CROP_SIDE, SOUND_RATE, CropShard, Manifest
+from core.evidence import CROP_SIDE, SOUND_RATE, CropShard, LipSync, Manifest, Track
+from workers.media.lips import MAX_LAG, null_share
 
 MANIFEST: Final = "manifest.json"
 #: What reading files made by a hostile child may raise.
@@ -157,8 +158,15 @@ def _check_names(manifest: Manifest) -> None:
     for track in manifest.tracks:
         _require(track.id >= 0 and track.thumbnail in {None, f"track-{track.id}.jpg"}, "track thumbnail")
         _require(-_SLACK <= track.start <= track.end <= manifest.facts.duration + _SLACK, "track times")
+        _require(track.lips is None or _holds(track.lips, track), "lips")
     _check_stills(manifest)
     _require(manifest.sound_file in {None, "sound.wav"}, "sound file")
+
+
+def _holds(lips: LipSync, track: Track) -> bool:
+    """Whether a track's lips can be what was measured."""
+    in_time = 0 <= lips.seconds <= track.end - track.start + 1 and abs(lips.lag_seconds) <= MAX_LAG + _SLACK
+    return in_time and abs(lips.null_share - null_share(lips.correlation)) < _SLACK
 
 
 def _check_stills(manifest: Manifest) -> None:
