@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.domain import Modality, Reason, StepStatus, Verdict
+from core.domain import Modality, OperatingPoint, Reason, StepStatus, Verdict
 from core.evidence import MediaFacts
 from core.fusion.inputs import Branch, IntervalEvidence
 from core.fusion.judgement import Judgement, Standing
 from core.fusion.thresholds import SEED_NULL, ModalityThresholds, Thresholds
 from core.fusion.verdict import decide, judge
-from tests.core.fusion.samples import FACTS, VIT, WAV2VEC, Cell, row, rows
+from tests.core.fusion.samples import FACTS, VIT, WAV2VEC, Cell, fitted, row, rows
 
 D, R, I = Verdict.DEEPFAKE, Verdict.REAL, Verdict.INCONCLUSIVE  # noqa: E741 - a table's letters
 NO_FACE, BLURRED, SILENCE, LOST = Reason.NO_FACE, Reason.BLURRED, Reason.SILENCE, Reason.WORKER_LOST
@@ -294,6 +294,27 @@ def test_more_fake_evidence_never_lowers_the_verdict(
         table[column][place] = more_fake(table[column][place], data)
     after = verdict_on(rows(*table))
     assert ORDER.index(after.verdict) >= ORDER.index(before.verdict)
+
+
+@given(columns, st.data())
+def test_nor_does_it_with_calibrated_detectors(
+    table: tuple[list[Cell], list[Cell]], data: st.DataObject
+) -> None:
+    def calibrated() -> Verdict:
+        detectors = [fitted(VIT), fitted(WAV2VEC)]
+        judgement = judge(
+            rows(*table), facts=FACTS, operating_point=OperatingPoint.FPR_5, detectors=detectors
+        )
+        assert judgement.calibrated
+        return judgement.verdict
+
+    before = calibrated()
+    column = data.draw(st.sampled_from([0, 1]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.sampled_from(range(len(table[0]))))
+        cell = table[column][place]
+        table[column][place] = data.draw(st.floats(0.9 if isinstance(cell, Reason) else cell, 1))
+    assert ORDER.index(calibrated()) >= ORDER.index(before)
 
 
 @given(columns, st.data())
