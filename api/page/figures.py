@@ -70,13 +70,19 @@ def plain(name: object) -> str:
 
 
 def shown(value: object) -> str:
-    """Foreign text without what would steer a reader: controls and bidirectional overrides are marked.
+    """Foreign text of a bearable length, harmless."""
+    text = "" if value is None else str(value)
+    return harmless(text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…")
+
+
+def harmless(text: str) -> str:
+    """Text without what would steer a reader: controls and bidirectional overrides are marked.
 
     Escaping is the template's; this is about characters that are not HTML.
     """
-    text = "" if value is None else str(value)
-    cut = text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
-    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(sign) else sign for sign in cut)
+    if text.isprintable():
+        return text
+    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(sign) else sign for sign in text)
 
 
 def _steers(sign: str) -> bool:

@@ -6,6 +6,8 @@ import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from api.page.figures import plain
 from api.page.material import Material, Seen, Still
 from api.page.reading import at, number
@@ -55,8 +57,8 @@ class Look:
     track: int
     time: float
     score: float
-    crop: str | None  #: a data: address
-    heatmap: str | None
+    crop: Markup | None  #: a data: address
+    heatmap: Markup | None
     method: str
 
 
@@ -66,7 +68,7 @@ class KeyFrame:
 
     row: IntervalEvidence
     time: float | None
-    still: str | None
+    still: Markup | None
     boxes: tuple[Box, ...]
     width: float  #: of the frame in pixels, as the boxes are measured
     height: float
@@ -113,13 +115,13 @@ def kind(picture: bytes) -> str | None:
     return next((name for start, name in SIGNATURES.items() if picture.startswith(start)), None)
 
 
-def address(material: Material, key: str | None) -> str | None:
+def address(material: Material, key: str | None) -> Markup | None:
     """A picture as a data: address; None when it was erased, or is none."""
     content = material.pictures.get(key or "")
     media_type = kind(content) if content else None
     if content is None or media_type is None:
         return None
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+    return Markup(f"data:{media_type};base64,{base64.b64encode(content).decode()}")  # noqa: S704 - no sign of HTML
 
 
 def key_frames(material: Material) -> list[KeyFrame]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from api.page.figures import clock
+from api.page.figures import clock, shown
 from api.page.gallery import shown_faces
 from api.page.material import Material, Seen
-from api.page.reading import at, number, word
+from api.page.reading import at, number
 from api.page.words import NAMES, why
 from core.domain import Modality, Reason
 from core.fusion.inputs import IntervalEvidence
@@ -271,7 +271,7 @@ def _runs(material: Material, coverage: object) -> Iterator[Mark]:
         if start is None or end is None or (kind == "doubt" and at(coverage, "strongest_run")):
             continue
         x, width = place(material, start, end)
-        title = f"{word(at(run, 'interval'))} s: neighbouring intervals that {words}"
+        title = f"{shown(at(run, 'interval'))} s: neighbouring intervals that {words}"
         yield Mark(x, width, title + (f", mean {mean:.3f}" if mean is not None else ""), kind)
 
 

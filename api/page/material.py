@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
@@ -52,7 +53,7 @@ class Material:
     erased: bool = False  #: file and pictures are gone, as retention has it
     pictures: Mapping[str, bytes] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def duration(self) -> float:
         """Seconds that the timeline spans; never 0."""
         measured = number(at(self.report, "video_info", "duration")) or 0.0

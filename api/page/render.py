@@ -48,6 +48,7 @@ def _templates() -> Environment:
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_harmless,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -56,6 +57,11 @@ def _templates() -> Environment:
     }
     found.globals |= {"policy": PAGE_POLICY, "style": Markup(STYLE), "head": HEAD}  # noqa: S704 - our own file
     return found
+
+
+def _harmless(value: object) -> object:
+    """Every text on its way out; markup has been looked after where it was made."""
+    return figures.harmless(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _view(material: Material) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from api.page.figures import counted, measured, plain
 from api.page.gallery import address
 from api.page.lanes import place, suspicious_spans
@@ -31,7 +33,7 @@ class SignalRow:
 class Sound:
     """What the page shows of the sound."""
 
-    spectrogram: str | None  #: a data: address
+    spectrogram: Markup | None  #: a data: address
     erased: bool
     suspicious: list[tuple[str, str, str]]  #: begin and width in percent, label
     splices: list[tuple[str, Splice]]

@@ -62,7 +62,7 @@ _STANDINGS: Final = {
 
 def meaning(verdict: object) -> Meaning:
     """Of a verdict; one that this release does not know says so."""
-    unknown = Meaning(str(verdict), "A verdict unknown to this release", "", "", "open")
+    unknown = Meaning(shown(verdict), "A verdict unknown to this release", "", "", "open")
     return VERDICTS.get(str(verdict), unknown)
 
 
