@@ -27,7 +27,7 @@ from cli.client import Client, ClientError, Envelope, NoServer, Refused, sendabl
 from cli.plain import shown
 from cli.progress import Display, display
 from cli.render import render_report
-from core.domain import MAX_RETENTION_HOURS, AnalysisStatus, Lane, Options, Terms, Verdict
+from core.domain import MAX_RETENTION_HOURS, AnalysisStatus, Lane, OperatingPoint, Options, Terms, Verdict
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -248,9 +248,9 @@ def analyze_files(files: Sequence[str | Path], run: Run, *, wait: bool = True) -
     return gravest(failed)
 
 
-def chosen_options(interval_seconds: float | None, frames_per_interval: int | None) -> Options | None:
+def chosen_options(**asked: object) -> Options | None:
     """Only what was asked for, so that the server keeps its own defaults. Raises typer.BadParameter."""
-    return _chosen(Options, interval_seconds=interval_seconds, frames_per_interval=frames_per_interval)
+    return _chosen(Options, **asked)
 
 
 def _chosen(model: type[Model], **asked: object) -> Model | None:
@@ -284,6 +284,13 @@ def analyze(
     frames_per_interval: Annotated[
         int | None, typer.Option(min=1, max=25, help="Frames looked at in each.")
     ] = None,
+    operating_point: Annotated[
+        OperatingPoint | None,
+        typer.Option(help="How errors are weighed: at most 1 or 5 of 100 accused wrongly, or balanced."),
+    ] = None,
+    stability: Annotated[
+        bool, typer.Option("--stability", help="Score re-encoded, scaled and cropped copies too.")
+    ] = False,
     lane: Annotated[Lane | None, typer.Option(help="How urgent it is.")] = None,
     deadline: Annotated[
         int | None, typer.Option(min=10, help="Seconds; what is not done by then is failed.")
@@ -303,7 +310,12 @@ def analyze(
     """
     if html is not None and (len(files) > 1 or not wait):
         raise typer.BadParameter("--html is for one file that is waited for")
-    options = chosen_options(interval_seconds, frames_per_interval)
+    options = chosen_options(
+        interval_seconds=interval_seconds,
+        frames_per_interval=frames_per_interval,
+        operating_point=operating_point,
+        stability=stability or None,
+    )
     terms = _chosen(Terms, lane=lane, deadline_seconds=deadline, retention_hours=retention_hours)
     errors = Console(stderr=True)
     show = display(errors)

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import typer
 
+from api.form import options_of
 from cli.analyze import GRAVITY, Outcome, chosen_options, gravest, outcome
-from core.domain import Options, Verdict
+from core.domain import OperatingPoint, Options, Verdict
 from tests.cli.conftest import Answer, ScriptedApi, envelope, report, unused_port
 
 PROGRAM = "import typer; from cli.analyze import analyze; typer.run(analyze)"
@@ -189,11 +190,22 @@ class TestOutput:
         assert list(parts) == ["interval_seconds", "file"]
         assert parts["interval_seconds"].get_payload() == "1.5"
 
+    def test_how_it_is_judged_reaches_the_server(self, api: ScriptedApi, tmp_path: Path, clip: Path) -> None:
+        asked = ["--operating-point", "fpr_1", "--stability"]
+        run(tmp_path, clip, "--no-wait", *asked, *ready(api, envelope("a1")))
+        parts = api.requests[0].parts()
+        assert parts["operating_point"].get_payload() == "fpr_1"
+        form = {name: str(parts[name].get_payload()) for name in ("operating_point", "stability")}
+        assert options_of(form) == Options(operating_point=OperatingPoint.FPR_1, stability=True)
+
+    def test_a_point_that_is_none_is_refused(self, tmp_path: Path, clip: Path) -> None:
+        assert run(tmp_path, clip, "--operating-point", "fpr_2").returncode == 2
+
     def test_only_what_was_asked_for_is_sent(self) -> None:
-        assert chosen_options(None, None) is None
-        assert chosen_options(None, 9) == Options(frames_per_interval=9)
+        assert chosen_options(interval_seconds=None, stability=None) is None
+        assert chosen_options(frames_per_interval=9) == Options(frames_per_interval=9)
         with pytest.raises(typer.BadParameter):
-            chosen_options(float("nan"), None)
+            chosen_options(interval_seconds=float("nan"))
 
     def test_a_name_with_escapes_cannot_command_the_terminal(self, api: ScriptedApi, tmp_path: Path) -> None:
         evil = tmp_path / "\x1b[2J\x1b]0;owned\x07[red]x.mp4"
