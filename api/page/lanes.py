@@ -152,9 +152,10 @@ def _trace(material: Material) -> Lane:
         else Point(row, None, why(Reason.NOT_ANALYZED))
         for row, trace in findings
     ]
-    note = "supports or takes doubt further, never accuses alone"
+    note = "supports an accusation or takes REAL away, never accuses alone"
     note += f"; a trace from {threshold:.2f}" if threshold is not None else ""
-    return _lane(material, "Manipulation trace", note, points, limits=limits, height=LOW)
+    marks = list(_runs(material, material.report.get("trace")))
+    return _lane(material, "Manipulation trace", note, points, limits=limits, marks=marks, height=LOW)
 
 
 def _face(material: Material, face: Seen) -> Lane:
@@ -263,7 +264,7 @@ def _y(score: float, height: int) -> float:
 
 def _runs(material: Material, coverage: object) -> Iterator[Mark]:
     for name, kind, words in (
-        ("strongest_run", "run", "accuse together"),
+        ("strongest_run", "run", "stand out together"),
         ("doubtful_run", "doubt", "stand out, but not enough to accuse"),
     ):
         run = at(coverage, name)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from api.page.delivery import trace
 from api.page.figures import MAX_TEXT, length, moment, plain, shown, size
 from api.page.material import Material
 from api.page.reading import at, number, objects, word
@@ -43,6 +44,7 @@ class DetectorRow:
     digest: str
     label: str
     calibrated: bool
+    calibration: str  #: how it was made, in words
     test_only: bool
 
 
@@ -102,25 +104,36 @@ def detectors(material: Material) -> list[DetectorRow]:
             digest=shown(found.get("digest")),
             label=shown(found.get("fake_label")),
             calibrated=found.get("calibrated") is True,
+            calibration=_calibration(found.get("calibration")),
             test_only=found.get("test_only") is True,
         )
         for found in objects(at(material.report, "provenance", "detectors"))
     ]
 
 
+def _calibration(found: Any) -> str:
+    """From how many labelled files, when, and its digest."""
+    if not isinstance(found, dict):
+        return ""
+    real, fake = (int(number(found.get(name)) or 0) for name in ("real_files", "fake_files"))
+    made = f"{plain(found.get('kind'))}, {real} real and {fake} fake files, {moment(found.get('made_at'))}"
+    return f"calibration: {made}, {shown(found.get('digest'))}"
+
+
 def rule(material: Material) -> list[Fact]:
     """What the verdict was decided with."""
     provenance = at(material.report, "provenance")
     thresholds = at(provenance, "thresholds")
-    point = str(at(thresholds, "operating_point"))
     calibrated = at(provenance, "calibrated") is True
+    traced = trace(material)
     return [
-        Fact("Operating point", POINTS.get(point, shown(point))),
+        Fact("Operating point", _point(provenance)),
         Fact(
             "Calibrated",
             "yes" if calibrated else "no: read scores and confidence as scores, not as probabilities",
         ),
         *(Fact(f"Thresholds, {name}", _limits(at(thresholds, key))) for key, name in MODALITIES),
+        *([Fact("Trace detector", traced)] if traced else []),
         Fact("Decoder ran in", shown(at(provenance, "sandbox") or "unknown")),
         Fact("DeepDefend", shown(at(provenance, "version") or "unknown")),
         Fact("Options", ", ".join(_options(at(provenance, "options")))),
@@ -128,6 +141,16 @@ def rule(material: Material) -> list[Fact]:
         Fact("Analysis", str(material.analysis_id), exact=True),
         Fact("Verdict reached", moment(at(material.report, "timestamp"))),
     ]
+
+
+def _point(provenance: Any) -> str:
+    """What was asked for, and whether its error rate holds."""
+    used = str(at(provenance, "thresholds", "operating_point"))
+    asked = str(at(provenance, "operating_point") or used)
+    words = POINTS.get(used, shown(used))
+    if asked == used or at(provenance, "honoured") is True:
+        return words
+    return f"{shown(asked)} was asked for, but no error rate holds without calibrated detectors; {words}"
 
 
 MODALITIES = (("video", "picture"), ("audio", "sound"))

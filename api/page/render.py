@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from api.page import figures
+from api.page.delivery import lips, mismatches, stability
 from api.page.gallery import MAX_FACES_SHOWN, address, key_frames, shown_faces
 from api.page.lanes import HEAD, lanes, ticks, used
 from api.page.making import detectors, rule, the_file
@@ -83,6 +84,9 @@ def _view(material: Material) -> dict[str, Any]:
         "ticks": ticks(material),
         "frames": key_frames(material),
         "sound": sound(material),
+        "stability": stability(material),
+        "lips": lips(material),
+        "mismatches": mismatches(material),
         "paragraphs": paragraphs(text, starts(rows)),
         "faces": [(face, address(material, face.thumbnail)) for face in shown_faces(material)],
         "more_faces": max(0, len(material.faces) - MAX_FACES_SHOWN),

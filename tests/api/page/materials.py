@@ -14,7 +14,7 @@ import numpy as np
 
 from api.page.material import Material, Seen, Still
 from core import report
-from core.domain import Modality, Options, Reason, Region, SoundSignal
+from core.domain import Modality, Options, Reason, Region, SoundSignal, Variant, Verdict
 from core.evidence import (
     Face,
     FaceScore,
@@ -29,6 +29,7 @@ from core.evidence import (
 )
 from core.fusion.inputs import IntervalEvidence
 from core.fusion.narrators import template
+from core.fusion.stability import Spread, Stability, VariantResult
 from core.fusion.verdict import judge
 from tests.core.fusion.samples import FACTS, VIT, WAV2VEC, Cell, row
 
@@ -36,6 +37,36 @@ ID = UUID("018f3f3e-7d3a-7c3a-9d2b-0123456789ab")
 WHEN = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 SHA = "c" * 64
 LIPS = LipSync(correlation=0.41, lag_seconds=0.08, seconds=9.5, null_share=0.34)
+STABILITY = Stability(
+    verdict=Verdict.DEEPFAKE,
+    flips=True,
+    intervals=("4.0-6.0", "8.0-10.0"),
+    max_change=-0.42,
+    seconds=3.5,
+    variants=(
+        VariantResult(
+            variant=Variant.CRF_35,
+            scores=Spread(intervals=2, lowest=0.48, highest=0.55, mean_change=-0.4, max_change=-0.42),
+            traces=None,
+            unmeasured={},
+            verdict=Verdict.INCONCLUSIVE,
+            flips=True,
+            reason=None,
+            seconds=1.5,
+        ),
+        VariantResult(
+            variant=Variant.QUARTER,
+            scores=None,
+            traces=None,
+            unmeasured={Reason.FACE_TOO_SMALL: 2},
+            verdict=None,
+            flips=False,
+            reason=None,
+            seconds=2.0,
+        ),
+    ),
+)
+AV = {"signals": ["av_mismatch"], "tracks": [{"track": 0, "av_mismatch": True}]}
 CROP = (320.0, 100.0, 300.0, 360.0)
 
 
@@ -156,7 +187,7 @@ def accused() -> Material:
         }
     )
     rows[3] = rows[3].model_copy(update={"audio": heard})
-    return material(rows)
+    return material(rows, changes={"stability": STABILITY.model_dump(mode="json"), "av": AV})
 
 
 def unscored() -> Material:

@@ -64,6 +64,11 @@ PLACES: list[tuple[str, ...]] = [
     ("provenance", "options", "operating_point"),
     ("coverage", "video", "strongest_run", "interval"),
     ("coverage", "video", "standing"),
+    ("stability", "verdict"),
+    ("stability", "intervals", "0"),
+    ("stability", "variants", "0", "variant"),
+    ("stability", "variants", "0", "verdict"),
+    ("stability", "variants", "1", "reason"),
 ]
 
 

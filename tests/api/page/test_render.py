@@ -29,11 +29,47 @@ def test_a_deepfake_says_what_it_means_and_what_not() -> None:
     assert "DEEPFAKE Signs of manipulation" in words
     assert "What it does not mean. It is a measurement by models that make mistakes, not a proof." in words
     assert "a score, not a probability: the detectors are not calibrated" in words
-    assert "neighbouring intervals that accuse together" in words
+    assert "neighbouring intervals that stand out together" in words
     assert "Where the model looked (occlusion grid)" in words
     assert "Lips and voice: correlation 0.41" in words
     assert "7.25 s background" in words
     assert "monotone voice 0.8 semitones" in words
+
+
+def test_what_becomes_of_it_elsewhere_and_what_lips_say_is_told_and_decides_nothing() -> None:
+    found = materials.accused()
+    words = text(render(found))
+    assert "At least one copy gets another verdict than DEEPFAKE" in words
+    assert "encoded again, badly (CRF 35) ▲ INCONCLUSIVE 0.480 to 0.550 -0.420" in words
+    assert "both sides quartered not measured: no score left" in words
+    assert "whose mouth does not move with it" in words
+    assert "Below what real talkers show." in words
+    lost = {**found.report, "stability": None, "stability_reason": "worker_lost", "av": {"signals": []}}
+    words = text(render(replace(found, report=lost)))
+    assert "Not measured: worker lost." in words
+    assert "mouth does not move" not in words
+    never = {**lost, "stability_reason": None}
+    assert "survive being passed on" not in text(render(replace(found, report=never)))
+
+
+def test_a_calibrated_detector_says_from_what_and_an_operating_point_whether_it_holds() -> None:
+    found = materials.accused()
+    made = {
+        "kind": "platt",
+        "real_files": 40,
+        "fake_files": 30,
+        "made_at": "2026-01-02T03:04:05Z",
+        "digest": "d",
+    }
+    provenance = found.report["provenance"]
+    vit = provenance["detectors"][0] | {"calibrated": True, "calibration": made}
+    asked = provenance | {"detectors": [vit], "operating_point": "fpr_1", "honoured": False}
+    words = text(render(replace(found, report={**found.report, "provenance": asked})))
+    assert "calibration: platt, 40 real and 30 fake files, 2026-01-02 03:04:05 UTC, d" in words
+    assert "fpr_1 was asked for, but no error rate holds without calibrated detectors" in words
+    held = asked | {"honoured": True, "thresholds": provenance["thresholds"] | {"operating_point": "fpr_1"}}
+    words = text(render(replace(found, report={**found.report, "provenance": held})))
+    assert "fpr_1: at most 1 of 100 unaltered files is to be accused" in words
 
 
 def test_inconclusive_is_an_answer_with_its_reasons_and_what_mends_them() -> None:
