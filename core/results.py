@@ -18,16 +18,23 @@ from core.webhooks import events
 
 
 def record_extraction(
-    session: Session, claim: steps.Claim, manifest: Manifest, *, scratch: str, thumbnails: dict[str, str]
+    session: Session,
+    claim: steps.Claim,
+    manifest: Manifest,
+    *,
+    scratch: str,
+    thumbnails: dict[str, str],
+    whole: dict[str, str] | None = None,
 ) -> None:
     """Keep what extraction found and owe what follows, together with the closing of its step.
 
     `scratch` is the prefix of the working objects; `thumbnails` maps file names of the manifest to
-    object keys.
+    object keys, `whole` what shows the whole file, as `spectrogram`.
     """
     analyses.touch(session, claim.analysis_id)
     analysis = analyses.load(session, claim.analysis_id)
     analysis.file.facts = manifest.facts.model_dump(mode="json")
+    analysis.artifacts = whole or {}
     _write_timeline(session, claim.analysis_id, manifest, thumbnails)
     _write_tracks(session, claim.analysis_id, manifest, thumbnails)
     steps.finish(session, claim, detail={"frames": len(manifest.frames), "sandbox": manifest.sandbox})

@@ -125,7 +125,7 @@ def _mark(session: Session, analysis_id: UUID) -> None:
     session.execute(
         update(Analysis)
         .where(Analysis.id == analysis_id)
-        .values(media_erased_at=func.now(), version=Analysis.version + 1)
+        .values(media_erased_at=func.now(), artifacts={}, version=Analysis.version + 1)
         .execution_options(synchronize_session=False)
     )
     session.execute(

@@ -9,11 +9,11 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from core import analyses, db, results, steps
+from core import analyses, db, dossier, results, steps
 from core.config import settings
 from core.domain import Reason, Region, Stage, StepStatus
 from core.errors import Fenced
-from core.evidence import AudioFacts, AudioFinding, FaceScore, Frame, RegionEffect, VideoFinding
+from core.evidence import AudioFacts, AudioFinding, FaceScore, Frame, LipSync, RegionEffect, VideoFinding
 from core.models import Analysis, Interval, Track
 from core.report import Report
 from tests.core.factories import (
@@ -47,6 +47,23 @@ def test_extraction_leaves_a_timeline_tracks_and_what_is_owed(session: Session) 
     video = steps.of_analysis(session, analysis.id)[1]
     assert video.payload["crops"]["intervals"] == [0, 1, 2, 3]
     assert video.payload["scratch"] == f"analyses/{analysis.id}/work-1/"
+
+
+def test_lips_and_the_picture_of_the_whole_sound_are_kept(session: Session) -> None:
+    analysis = create_analysis(session)
+    manifest, lips = build_manifest(), LipSync(correlation=0.7, lag_seconds=0.02, seconds=4, null_share=0.3)
+    talker = manifest.tracks[0].model_copy(update={"lips": lips})
+    results.record_extraction(
+        session,
+        claim_step(session, analysis.id, Stage.EXTRACT),
+        manifest.model_copy(update={"tracks": (talker,)}),
+        scratch="work-1/",
+        thumbnails={},
+        whole={"spectrogram": "pictures-1/spectrogram.png"},
+    )
+    session.expire_all()
+    assert analyses.load(session, analysis.id).artifacts == {"spectrogram": "pictures-1/spectrogram.png"}
+    assert dossier.tracks_of(session, analysis.id)[0].lips == lips
 
 
 @pytest.mark.parametrize(

@@ -111,12 +111,15 @@ def test_the_longest_due_comes_first(owner: Caller) -> None:
 
 def test_file_and_pictures_go_and_the_report_stays(owner: Caller) -> None:
     identity = ended(submitted(owner, retention_hours=0))
+    with db.transaction() as session:
+        analyses.load(session, identity).artifacts = {"spectrogram": "pictures-1/spectrogram.png"}
     before, file = load(identity), file_of(identity)
     assert len(objects()) == 3  # the file, a picture and a shard of crops
     erase(identity)
     after = load(identity)
     assert objects() == []
     assert after.media_erased_at is not None
+    assert after.artifacts == {}
     assert after.version == before.version + 1, "watchers see it"
     assert (after.report, after.verdict, after.status) == (before.report, before.verdict, "completed")
     assert after.file.facts == file.facts

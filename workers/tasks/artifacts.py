@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from core import steps
 from core.evidence import SOUND_RATE, CropShard, Frame, KeyPicture, Manifest
+from core.pictures import SPECTROGRAM
 from core.storage import Storage
 from workers import leftovers
+from workers.media import spectrogram
 from workers.workspace import private_folder
 
 if TYPE_CHECKING:
@@ -104,6 +106,16 @@ def publish_portraits(
                 KeyPicture(**face, **keys, method=portrait.method, detector=portrait.detector)
             )
     return {interval: tuple(found) for interval, found in kept.items()}
+
+
+def publish_whole(storage: Storage, claim: steps.Claim, folder: Path, manifest: Manifest) -> dict[str, str]:
+    """Draw and upload what shows the whole file at once; object keys by name, for `analyses.artifacts`."""
+    if manifest.sound_file is None:
+        return {}
+    (folder / "spectrogram.png").write_bytes(spectrogram.draw(folder / manifest.sound_file))
+    key = pictures(claim) + "spectrogram.png"
+    storage.upload_file(folder / "spectrogram.png", key, content_type="image/png")
+    return {SPECTROGRAM: key}
 
 
 def _part(manifest: Manifest, crops: CropShard, frames: Sequence[Frame]) -> Manifest:

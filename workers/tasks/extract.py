@@ -47,9 +47,16 @@ def extract_media(hold: Hold) -> None:
         )
         hold.check()
         thumbnails = artifacts.publish(storage(), claim, work, manifest, checkpoint=hold.check)
+        hold.check()
+        whole = artifacts.publish_whole(storage(), claim, work, manifest)
         failpoints.reach(failpoints.Point.EXTRACT_STORED)
     with transaction() as session:
         results.record_extraction(
-            session, claim, manifest, scratch=artifacts.scratch(claim), thumbnails=thumbnails
+            session,
+            claim,
+            manifest,
+            scratch=artifacts.scratch(claim),
+            thumbnails=thumbnails,
+            whole=whole,
         )
     failpoints.reach(failpoints.Point.EXTRACT_CLOSED)

@@ -102,6 +102,12 @@ def test_a_face_and_a_voice_are_scored_and_reported(submit: Submit) -> None:
     assert scores["overall_audio_score"] == pytest.approx(np.mean(audio), abs=1e-3)
     assert all(len(row.frames) == 5 for row in rows)
     assert {face["track"] for row in rows for frame in row.frames for face in frame["faces"]} == {0}
+    # A still photograph under a voice.
+    assert report["av"]["signals"] == ["av_mismatch"]
+    (bond,) = report["av"]["tracks"]
+    assert (bond["track"], bond["null_share"], bond["av_mismatch"]) == (0, 0, True)
+    assert bond["correlation"] == report["tracks"][0]["lips"]["correlation"]
+    assert bond["correlation"] < report["av"]["correlation_bound"]
 
 
 @pytest.mark.usefixtures("test_weights")
@@ -120,6 +126,9 @@ def test_working_files_go_when_the_report_is_there_and_pictures_stay(submit: Sub
     assert [frame for frame, _ in stills] == [2, 7, 12, 17]
     for key in [track.thumbnail_key, *(key for _, key in stills)]:
         assert storage().read(key)[:2] == b"\xff\xd8"  # JPEG
+    drawn = ended(identity).artifacts["spectrogram"]
+    assert drawn.startswith(track.thumbnail_key.rpartition("/")[0])
+    assert storage().read(drawn)[:4] == b"\x89PNG"
     assert track.score is not None
 
 
