@@ -264,7 +264,7 @@ def test_the_narrator_is_named() -> None:
         text="DEEPFAKE.",
         narrator="gemini",
         model="gemini-2.5-flash",
-        prompt_version="explain-v1",
+        prompt_version="explain-v2",
         prompt_sha256="d" * 64,
     )
     made = report.build(
@@ -280,8 +280,10 @@ def test_the_narrator_is_named() -> None:
     assert as_json(made)["narrator"] == {
         "narrator": "gemini",
         "model": "gemini-2.5-flash",
-        "prompt_version": "explain-v1",
+        "prompt_version": "explain-v2",
         "prompt_sha256": "d" * 64,
+        "input_tokens": None,
+        "output_tokens": None,
         "fallback_reason": None,
     }
 

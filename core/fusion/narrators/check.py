@@ -20,6 +20,14 @@ _CLAIMS: Final = {
     Verdict.DEEPFAKE: re.compile(_SUBJECT + IS + ADVERBS + FAKE, re.IGNORECASE),
 }
 _SHOUTED: Final = re.compile(r"\b(?:DEEPFAKE|REAL|INCONCLUSIVE|FAKE|AUTHENTIC|GENUINE)\b")
+_TRACE: Final = re.compile(r"\btraces?\b", re.IGNORECASE)
+_ACCUSATION: Final = re.compile(
+    r"\b(?:deep\s?-?fake[ds]?|fake[ds]?|forge[dry]*|fabricat\w+|synthetic|proofs?|prove[ns]?|confirms?)\b",
+    re.IGNORECASE,
+)
+_DENIAL: Final = re.compile(
+    r"\b(?:not|no|never|nothing|neither|nor|cannot|hardly)\b|n['\u2019]t\b", re.IGNORECASE
+)
 _SECONDS = r"(\d+(?:\.\d+)?)"
 _INTERVAL: Final = re.compile(
     rf"\[\s*{_SECONDS}\s*(?:[-\u2010-\u2015]|to)\s*{_SECONDS}\s*s?\s*\]"
@@ -51,6 +59,7 @@ def contradictions(text: str, figures: dict[str, Any]) -> list[str]:
         *_verdict(text, Verdict(figures["verdict"])),
         *_citations(text, figures),
         *_numbers(uncited, figures),
+        *_traces(uncited, Verdict(figures["verdict"])),
         *sides.faults(uncited, figures),
     ]
 
@@ -66,6 +75,16 @@ def _verdict(text: str, verdict: Verdict) -> Iterator[str]:
         for match in pattern.finditer(text):
             if not agrees(match.group(), claim, verdict):
                 yield f"claim: {match.group()[:60]}"
+
+
+def _traces(text: str, verdict: Verdict) -> Iterator[str]:
+    """Traces of manipulation are no fake: only beside a verdict that says so may one sentence hold both."""
+    if verdict is Verdict.DEEPFAKE:
+        return
+    for sentence in shape.sentences(text):
+        accuses = _TRACE.search(sentence) and _ACCUSATION.search(sentence)
+        if accuses and not _DENIAL.search(sentence):
+            yield f"trace: {sentence[:60]}"
 
 
 def _citations(text: str, figures: dict[str, Any]) -> Iterator[str]:

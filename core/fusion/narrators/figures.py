@@ -8,6 +8,7 @@ from core.domain import Modality
 from core.fusion.aggregate import CitedRun, ModalityEvidence
 from core.fusion.inputs import IntervalEvidence
 from core.fusion.judgement import Judgement
+from core.fusion.trace import TraceEvidence
 
 #: Suspicious intervals told in full; the others are counted. Keeps text and prompt short.
 MAX_CITED = 12
@@ -25,6 +26,8 @@ def figures(judgement: Judgement) -> dict[str, Any]:
         "intervals": len(judgement.intervals),
         "calibrated": judgement.calibrated,
         "test_only": judgement.test_only,
+        "operating_point": judgement.operating_point.value,
+        "manipulation_trace": _trace(judgement.trace),
         "picture": _side(judgement, judgement.video),
         "sound": _side(judgement, judgement.audio),
         "suspicious_intervals": len(judgement.suspicious),
@@ -67,6 +70,18 @@ def _side(judgement: Judgement, side: ModalityEvidence) -> dict[str, Any]:
         "suspicious_from": limits.suspicious,
         "standing": judgement.standings[side.modality].value,
         "signals_measured": _signals(judgement) if side.modality is Modality.AUDIO else None,
+    }
+
+
+def _trace(trace: TraceEvidence | None) -> dict[str, Any] | None:
+    if trace is None:
+        return None
+    return {
+        "found": trace.found,
+        "mean_score": rounded(trace.score),
+        "counts_from_score": trace.threshold,
+        "scored_intervals": trace.scored_intervals,
+        "strongest_run": _run(trace.run),
     }
 
 

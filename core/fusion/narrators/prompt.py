@@ -6,7 +6,7 @@ import hashlib
 from functools import lru_cache
 from importlib import resources
 
-VERSION = "explain-v1"
+VERSION = "explain-v2"
 
 
 @lru_cache(maxsize=1)

@@ -21,6 +21,7 @@ def write(judgement: Judgement, *, fallback_reason: str | None = None) -> Narrat
     paragraphs = (
         _opening(judgement),
         *(_side(judgement, judgement.of(modality)) for modality in Modality),
+        _trace(judgement),
         _intervals(judgement),
         _signals(judgement),
         _gaps(judgement),
@@ -78,6 +79,21 @@ def _side(judgement: Judgement, side: ModalityEvidence) -> str:
     elif side.doubt:
         words += f" The part [{side.doubt.interval}] stands out, but not enough to accuse."
     return words
+
+
+def _trace(judgement: Judgement) -> str:
+    """What the detector of blending says: a trace, and never more than that."""
+    trace = judgement.trace
+    if trace is None or trace.score is None:
+        return ""
+    words = (
+        f"The detector of manipulation traces scores {trace.score:.3f} on average over "
+        f"{_count(trace.scored_intervals, 'interval')}; from {trace.threshold:.3f} on it is a trace."
+    )
+    if not trace.found:
+        return f"{words} It found none that counts, which proves nothing."
+    where = f" Traces of manipulation stand together in [{trace.run.interval}]." if trace.run else ""
+    return f"{words}{where} It decides nothing alone: it can cast doubt, or support another suspicion."
 
 
 def _intervals(judgement: Judgement) -> str:

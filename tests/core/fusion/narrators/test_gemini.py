@@ -63,12 +63,12 @@ def fell_back(narration: Narration) -> str:
 def test_a_good_answer_is_used_and_says_where_it_came_from(judgement: Judgement) -> None:
     with serving(answer()) as service:
         narration = narrate(judgement, settings_for(service.url))
-    prompt = Path(core.fusion.__file__).parent / "prompts" / "explain-v1.txt"
+    prompt = Path(core.fusion.__file__).parent / "prompts" / "explain-v2.txt"
     assert narration == Narration(
         text=GOOD,
         narrator="gemini",
         model="gemini-2.5-flash",
-        prompt_version="explain-v1",
+        prompt_version="explain-v2",
         prompt_sha256=hashlib.sha256(prompt.read_bytes()).hexdigest(),
         input_tokens=900,
         output_tokens=90,
@@ -112,6 +112,8 @@ def test_the_model_sees_figures_and_nothing_that_names_the_file(judgement: Judge
         "intervals",
         "calibrated",
         "test_only",
+        "operating_point",
+        "manipulation_trace",
         "picture",
         "sound",
         "suspicious_intervals",
@@ -220,7 +222,7 @@ def test_a_server_that_hangs_is_left_after_the_timeout(judgement: Judgement) -> 
 def test_a_server_that_drips_is_left_after_the_budget(
     judgement: Judgement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.fusion.narrators.gemini._SETUP", 0.2)
+    monkeypatch.setattr("core.fusion.narrators.asking._SETUP", 0.2)
     with serving(Reply(drip=True)) as service:
         narration = narrate(
             judgement, settings_for(service.url, timeout=timedelta(milliseconds=300), attempts=1)
@@ -232,7 +234,7 @@ def test_a_server_that_drips_is_left_after_the_budget(
 def test_nobody_waits_for_a_slow_model_once_the_analysis_has_ended(
     judgement: Judgement, reply: Reply, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.fusion.narrators.gemini._LOOK", 0.01)
+    monkeypatch.setattr("core.fusion.narrators.asking._LOOK", 0.01)
     asked: list[int] = []
 
     def stop_once_it_was_asked() -> None:
@@ -277,7 +279,6 @@ def test_a_missing_sdk_is_a_reason(judgement: Judgement, monkeypatch: pytest.Mon
 def test_a_surprise_costs_the_explanation_and_not_the_analysis(
     judgement: Judgement, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.fusion.narrators.gemini.VERSION", "x")
     monkeypatch.setattr("core.fusion.narrators.gemini.prompt", lambda: 1 / 0)
     with serving(answer()) as service:
         narration = narrate(judgement, settings_for(service.url))

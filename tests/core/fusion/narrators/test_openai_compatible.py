@@ -85,7 +85,7 @@ def test_a_good_answer_is_used_and_says_where_it_came_from(judgement: Judgement)
         narration = narrate(judgement, settings_for(service.url))
     assert (narration.text, narration.narrator, narration.model) == (GOOD, "openai", "local-8b")
     assert (narration.input_tokens, narration.output_tokens) == (800, 80)
-    assert narration.prompt_version == "explain-v1"
+    assert narration.prompt_version == "explain-v2"
     request = service.requests[0]
     assert request["path"] == "/v1/chat/completions"
     headers = {name.lower(): value for name, value in request["headers"].items()}
