@@ -18,6 +18,7 @@ from core.fusion.narrators import Narration, template
 from core.fusion.verdict import judge
 from core.report import Report
 from tests.core.fusion.samples import FACTS, VIT, WAV2VEC, Cell, row, rows
+from tests.core.fusion.test_trace import marked
 
 #: The sample of the product's first description, word for word.
 SAMPLE: dict[str, Any] = json.loads("""
@@ -195,6 +196,23 @@ def test_provenance_names_everything() -> None:
     }
     assert provenance["version"]
     assert made["test_only"] is provenance["test_only"] is False
+
+
+def test_the_trace_is_told_apart_from_the_scores_of_the_picture() -> None:
+    assert as_json(built(typical()))["trace"] is None
+    made = as_json(built(marked(rows([0.1] * 4), [0.9, 0.95, 0.95, Reason.OUT_OF_DOMAIN])))
+    assert made["trace"] == {
+        "detector": "own/trace",
+        "found": True,
+        "score": 0.933,
+        "threshold": 0.8,
+        "scored_intervals": 3,
+        "unscored_intervals": {"out_of_domain": 1},
+        "strongest_run": None,
+    }
+    assert made["verdict"] == "INCONCLUSIVE"
+    assert made["reasons"][0]["reason"] == "manipulation_trace"
+    assert made["overall_scores"]["overall_video_score"] == 0.1
 
 
 def test_a_test_detector_marks_the_report_and_leaves_the_verdict() -> None:
