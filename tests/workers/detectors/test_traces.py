@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from workers.detectors.base import Crops, Scores
 from workers.detectors.blend_trace import BlendTrace
 from workers.detectors.look import INTERVALS_EXPLAINED, look
 
+if TYPE_CHECKING:
+    import torch
+
 
 class Tracing(BlendTrace):
     """The brightness is the trace; crops darker than 20 are unlike anything it knows. It needs no weights."""
@@ -31,6 +34,10 @@ class Tracing(BlendTrace):
     def load(self) -> None:
         """There is nothing to read."""
         self.sizes: list[float] = []
+
+    def predict(self, crops: torch.Tensor) -> torch.Tensor:
+        """The same, as occlusion asks it."""
+        return crops.float().mean((1, 2, 3)) / 255
 
     def traces(
         self, crops: Crops, sizes: npt.ArrayLike, *, checkpoint: Callable[[], None] | None = None
