@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("cli.doctor.run:doctor", "Say what is not well here, what it means and how to mend it."),
     "models": ("cli.models:app", "List, pull and verify detector weights."),
     "evaluate": ("cli.evaluate:evaluate", "Measure detectors and verdicts on labelled files."),
+    "calibrate": ("cli.calibrate:calibrate", "Fit detectors to labelled files: scores become probabilities."),
     "api": ("cli.processes:api", "Run the API alone."),
     "worker": ("cli.processes:worker", "Run one worker alone."),
     "dispatcher": ("cli.processes:dispatcher", "Run the dispatcher alone."),

@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from evaluation.measure import Measured
+from evaluation.measured import Measured
 from evaluation.panel import Conditions
 
 FOLDER: Final = "measured"
@@ -33,6 +33,8 @@ class Cache:
 
     def put(self, measured: Measured) -> None:
         """Keep it, all of it or nothing. What may be the machine's fault is not kept."""
+        if measured.delivered is not None and not measured.delivered.lasting:
+            measured = measured.model_copy(update={"delivered": None})
         if measured.lasting:
             write_whole(self._folder / f"{measured.sha256}.json", measured.model_dump_json())
 

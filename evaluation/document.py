@@ -8,12 +8,15 @@ from typing import Final
 
 from core.domain import Frozen, Modality
 from core.evidence import DetectorIdentity
-from evaluation import control, figures, operating
+from evaluation import against, control, figures, ladder, operating
+from evaluation.against import Against
 from evaluation.control import Control
+from evaluation.delivery import LOOKING
 from evaluation.estimates import ROUNDS
 from evaluation.figures import Figures
+from evaluation.ladder import Rung
 from evaluation.manifest import Entry
-from evaluation.measure import Measured
+from evaluation.measured import Measured
 from evaluation.panel import Absent, Conditions, Panel, Subject
 from evaluation.samples import FileResult, of_file
 
@@ -33,6 +36,8 @@ class Evaluation(Frozen):
     absent: dict[Subject, Absent]
     control: Control
     subjects: tuple[Figures, ...]
+    ladder: tuple[Rung, ...] = ()
+    against: Against | None = None
     files: tuple[FileResult, ...]
 
     @property
@@ -48,33 +53,55 @@ def evaluate(
     *,
     source: str,
     by_group: bool = False,
+    earlier: Evaluation | None = None,
     rounds: int = ROUNDS,
 ) -> Evaluation:
-    """All figures of what was measured."""
+    """All figures of what was measured; beside those of an `earlier` evaluation where one is given."""
     conditions = panel.conditions
     results = [of_file(entry, measured[entry.sha256], panel.identities) for entry in entries]
     baseline = control.fit(results, rounds=rounds)
+    subjects = tuple(
+        figures.of_subject(
+            results,
+            subject,
+            detector=_identity(panel, subject),
+            absent=panel.absent.get(subject),
+            control=baseline,
+            thresholds=_thresholds(panel, subject),
+            by_group=by_group,
+            rounds=rounds,
+        )
+        for subject in Subject
+        if subject in panel.setup.wanted
+    )
+    looking = [one for one in subjects if one.subject in LOOKING and one.counts.scored]
     return Evaluation(
         made_at=datetime.now(UTC),
         source=source,
         conditions=conditions,
         absent=panel.absent,
         control=baseline,
-        subjects=tuple(
-            figures.of_subject(
-                results,
-                subject,
-                detector=_identity(panel, subject),
-                absent=panel.absent.get(subject),
-                control=baseline,
-                thresholds=_thresholds(panel, subject),
-                by_group=by_group,
-                rounds=rounds,
-            )
-            for subject in Subject
-            if subject in panel.setup.wanted
+        subjects=subjects,
+        ladder=tuple(
+            rung
+            for one in looking
+            for rung in ladder.climb(results, measured, one.subject, one.abstention.threshold, rounds=rounds)
         ),
+        against=None if earlier is None else _against(earlier, results, subjects, rounds),
         files=tuple(results),
+    )
+
+
+def _against(
+    earlier: Evaluation, results: Sequence[FileResult], subjects: Sequence[Figures], rounds: int
+) -> Against:
+    return against.compare(
+        earlier.files,
+        earlier.subjects,
+        results,
+        subjects,
+        conditions=earlier.conditions.digest,
+        rounds=rounds,
     )
 
 

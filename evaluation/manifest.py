@@ -135,7 +135,7 @@ def _faults(row: _Row, root: Path) -> Iterator[str]:
 def _entry(row: _Row, root: Path) -> Entry:
     path = root / row.cells["path"]
     try:
-        digest = _digest(path)
+        digest = digest_of(path)
     except OSError as error:
         fault = f"line {row.line}: {row.cells['path']!r} cannot be read: {error.strerror}"
         raise BadManifest(str(root), [fault]) from error
@@ -148,7 +148,8 @@ def _entry(row: _Row, root: Path) -> Entry:
     )
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file in hexadecimal. May raise OSError."""
     found = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_PIECE):

@@ -34,6 +34,8 @@ def _lines(evaluation: Evaluation, plots: Sequence[tuple[str, str]]) -> Iterator
     yield from _verdicts(evaluation.subjects)
     yield from _abstention(evaluation.subjects)
     yield from _control(evaluation)
+    yield from _ladder(evaluation)
+    yield from _against(evaluation)
     for figures in evaluation.subjects:
         yield from _groups(figures)
     for name, caption in plots:
@@ -181,6 +183,61 @@ def _control(evaluation: Evaluation) -> Iterator[str]:
         f"{shown(control.auc)}. It knows nothing of manipulation, and a detector that does not beat it may "
         "not either.",
     )
+
+
+def _ladder(evaluation: Evaluation) -> Iterator[str]:
+    yield from _table(
+        "After delivery",
+        ("", "delivery", "files scored", "AUC", "unaltered flagged", "altered found",
+         "mean change of score, unaltered / altered"),
+        (
+            (
+                words.NAMES[one.subject],
+                one.delivery,
+                f"{one.scored} of {one.files}" + (f", {one.failed} failed" if one.failed else ""),
+                shown(one.auc),
+                shown(one.fpr, percent=True),
+                shown(one.recall, percent=True),
+                f"{_signed(one.change_real)} / {_signed(one.change_fake)}",
+            )
+            for one in evaluation.ladder
+        ),
+        "The same parts of the same files (at most 12 intervals and 30 s of each, evenly spread), re-encoded "
+        "with x264 at three qualities, at half and a quarter of both sides, and with a tenth cut off each "
+        "edge. The sound is left out. Flagged and found at the threshold in force.",
+    )  # fmt: skip
+
+
+def _signed(change: float | None) -> str:
+    return "—" if change is None else f"{change:+.3f}"
+
+
+def _against(evaluation: Evaluation) -> Iterator[str]:
+    found = evaluation.against
+    if found is None:
+        return
+    left_out = f" {found.relabelled} have another label now and are left out." if found.relabelled else ""
+    yield from _table(
+        "Old against new",
+        ("", "old", "new", "files", "AUC, old", "AUC, new", "gain", "scored by one alone, old / new",
+         "verdicts mended / broken"),
+        (
+            (
+                words.NAMES[one.subject],
+                plain(one.old or "—"),
+                plain(one.new or "—"),
+                str(one.files),
+                shown(one.old_auc),
+                shown(one.new_auc),
+                shown(one.gain),
+                f"{one.only_old} / {one.only_new}",
+                f"{one.mended} / {one.broken}" if one.subject is Subject.VERDICT else "",
+            )
+            for one in found.changes
+        ),
+        f"On the {found.files} files that both evaluations have (the earlier one: conditions "
+        f"`{found.old}`).{left_out} The gain is paired: its interval holds 0 where nothing is shown.",
+    )  # fmt: skip
 
 
 def _groups(figures: Figures) -> Iterator[str]:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import tempfile
 import wave
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from core.domain import Frozen, Modality, Reason, StepStatus
+from core.domain import Modality, Reason, StepStatus
 from core.errors import DetectorFailed, MediaError
 from core.evidence import (
     SOUND_RATE,
     AudioFinding,
     CropShard,
     Manifest,
-    MediaFacts,
     SoundShard,
     VideoFinding,
 )
 from core.fusion.inputs import Branch, IntervalEvidence
 from evaluation import statistics
+from evaluation.measured import Measured
 from evaluation.panel import Panel, Subject, reason_of
+from workers.detectors import remeasure, traces
 from workers.detectors.listen import listen
 from workers.detectors.look import look
 from workers.media.extract import CODES, extract
@@ -33,23 +33,6 @@ from workers.media.extract import CODES, extract
 Findings = dict[int, VideoFinding]
 #: Failures that lie in the file; the others may be the machine's, and are tried again in the next run.
 OF_THE_FILE: Final = CODES | {"empty_file"}
-
-
-class Measured(Frozen):
-    """What the detectors said of one file, without pictures, and what the verdict is made from."""
-
-    sha256: str
-    error: str | None = None  #: code: the file could not be decoded
-    detail: str | None = None
-    facts: MediaFacts | None = None
-    intervals: tuple[IntervalEvidence, ...] = ()
-    branches: tuple[Branch, ...] = ()  #: what was not scored, and why
-    statistics: dict[str, float] = {}  #: evaluation.statistics
-
-    @property
-    def lasting(self) -> bool:
-        """Whether another run under the same conditions could only say the same."""
-        return self.error is None or self.error in OF_THE_FILE
 
 
 def measure(path: Path, sha256: str, panel: Panel) -> Measured:
@@ -67,7 +50,8 @@ def measure(path: Path, sha256: str, panel: Panel) -> Measured:
                 require_sandbox=setup.require_sandbox,
             )
         except MediaError as error:
-            return Measured(sha256=sha256, error=error.code, detail=error.detail)
+            lasting = error.code in OF_THE_FILE
+            return Measured(sha256=sha256, error=error.code, detail=error.detail, lasting=lasting)
         return _scored(sha256, manifest, work, panel)
 
 
@@ -94,34 +78,36 @@ def _scored(sha256: str, manifest: Manifest, work: Path, panel: Panel) -> Measur
 
 def _seen(manifest: Manifest, work: Path, panel: Panel) -> tuple[Findings, list[Branch]]:
     """What the picture says of every interval, as the branches of a running service would have it."""
-    frames = defaultdict(list)
-    for frame in manifest.frames:
-        frames[frame.interval].append(frame)
-    found = {
-        span.index: VideoFinding(index=span.index, score=None, reason=manifest.unseen(frames[span.index]))
-        for span in manifest.spans
-    }
+    found = {one.index: one for one in remeasure.unseen(manifest)}
     lost: list[Branch] = []
     for shard in manifest.crop_shards:
         crops = np.load(work / shard.file, allow_pickle=False)
-        findings, branch = _look(manifest, shard, crops, panel)
-        found |= {one.index: one for one in findings}
-        lost += [branch] if branch else []
-    return {index: _kept(one) for index, one in found.items()}, lost
-
-
-def _look(
-    manifest: Manifest, shard: CropShard, crops: npt.NDArray[np.uint8], panel: Panel
-) -> tuple[Iterable[VideoFinding], Branch | None]:
-    if panel.video is not None:
         try:
-            return look(manifest, shard, crops, panel.video), None
+            findings = look_at(manifest, shard, crops, panel)
         except DetectorFailed:
-            status, reason = StepStatus.FAILED, Reason.DETECTOR_FAILED
-    else:
-        status, reason = StepStatus.SKIPPED, reason_of(panel.absent[Subject.VIDEO])
-    branch = Branch(modality=Modality.VIDEO, status=status, reason=reason, shard=shard.shard)
-    return [VideoFinding(index=index, score=None, reason=reason) for index in shard.intervals], branch
+            reason = Reason.DETECTOR_FAILED
+            findings = [VideoFinding(index=n, score=None, reason=reason) for n in shard.intervals]
+            lost.append(_lost(Modality.VIDEO, StepStatus.FAILED, reason, shard.shard))
+        else:
+            if panel.video is None:
+                absent = reason_of(panel.absent[Subject.VIDEO])
+                lost.append(_lost(Modality.VIDEO, StepStatus.SKIPPED, absent, shard.shard))
+        found |= {one.index: _kept(one) for one in findings}
+    return found, lost
+
+
+def look_at(
+    manifest: Manifest, shard: CropShard, crops: npt.NDArray[np.uint8], panel: Panel
+) -> Sequence[VideoFinding]:
+    """What the video detector and blend-trace say of a shard, as in a worker. Raises DetectorFailed."""
+    findings = look(manifest, shard, crops, panel.video)
+    if panel.trace is None:
+        return findings
+    return traces.trace(findings, manifest, shard, crops, panel.trace).findings
+
+
+def _lost(modality: Modality, status: StepStatus, reason: Reason, shard: int) -> Branch:
+    return Branch(modality=modality, status=status, reason=reason, shard=shard)
 
 
 def _kept(finding: VideoFinding) -> VideoFinding:
@@ -143,9 +129,7 @@ def _heard(manifest: Manifest, work: Path, panel: Panel) -> tuple[dict[int, Audi
         spans = manifest.spans[shard.first_interval : shard.last_interval + 1]
         found |= {one.index: one for one in listen(wave_form, shard.start, spans, panel.audio, absent)}
         if absent is not None:
-            lost.append(
-                Branch(modality=Modality.AUDIO, status=StepStatus.SKIPPED, reason=absent, shard=shard.shard)
-            )
+            lost.append(_lost(Modality.AUDIO, StepStatus.SKIPPED, absent, shard.shard))
     return found, lost
 
 

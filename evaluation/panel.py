@@ -66,6 +66,8 @@ class Setup(Frozen):
     limits: Limits
     options: Options
     wanted: frozenset[Subject]
+    asked: frozenset[Subject] = frozenset()  #: of these, those that somebody named
+    raw: bool = False  #: the models' own answers, whatever calibration lies beside them
     allow_test: bool = False
     require_sandbox: bool = False
     temp_dir: str | None = None
@@ -131,13 +133,22 @@ def _opened(panel: Panel, subject: Subject) -> Any:
     from workers.detectors import blend_trace, registry  # noqa: PLC0415 - torch only where something is scored
 
     models, allow_test = panel.setup.models, panel.setup.allow_test
+    if Subject.TRACE in panel.setup.asked:  # whoever asks for it wants to know what it would be worth
+        models = models.model_copy(update={"blend_trace": "on"})
     try:
         if subject is not Subject.TRACE:
-            return registry.load(Modality(subject.value), models, allow_test=allow_test)
+            opened = registry.load(Modality(subject.value), models, allow_test=allow_test)
+            if panel.setup.raw:
+                opened.calibration = None
+            return opened
         found = blend_trace.open_trace(models, allow_test=allow_test)
     except DetectorUnavailable as error:
         panel.absent[subject] = Absent(code=error.code, detail=error.detail, mend=error.extra.get("mend"))
         return None
     if found is None:
-        panel.absent[subject] = Absent(code="switched_off", detail="The settings switch it off.")
+        panel.absent[subject] = Absent(
+            code="switched_off",
+            detail="The settings switch it off.",
+            mend="deepdefend evaluate --detector trace",
+        )
     return found

@@ -37,6 +37,7 @@ def draw(evaluation: Evaluation, out: Path) -> list[tuple[str, str]]:
         ("scores.png", "Scores of unaltered and altered files, and the thresholds in force", _scores),
         ("roc.png", "Recall over false alarms; dashed: the shortcut control", _roc),
         ("risk-coverage.png", "Errors over the share of files answered, the surest first", _risk),
+        ("ladder.png", "AUC after delivery, with 95% intervals", _ladder),
         (
             "reliability.png",
             "What came true over what the score said; larger dots are more files",
@@ -163,6 +164,30 @@ def _risk(evaluation: Evaluation) -> Figure | None:
     axes.set(xlim=(0, 1.02), ylim=(-0.01 * max(top, 0.1), max(0.1, top * 1.1)))
     _labels(axes, "share of all files answered", "errors among them")
     axes.legend(loc="upper left", fontsize=8, frameon=False)
+    return figure
+
+
+def _ladder(evaluation: Evaluation) -> Figure | None:
+    """Subjects beside each other on every step."""
+    rungs = [one for one in evaluation.ladder if one.auc.value is not None]
+    if not rungs:
+        return None
+    steps = list(dict.fromkeys(one.delivery for one in evaluation.ladder))
+    figure, (axes,) = _figure(6.4, 3.8)
+    for n, subject in enumerate(dict.fromkeys(one.subject for one in rungs)):
+        mine = [one for one in rungs if one.subject is subject]
+        places = [steps.index(one.delivery) + 0.12 * n for one in mine]
+        colour, values = COLOURS[subject], [one.auc.value or 0.0 for one in mine]
+        axes.plot(places, values, "o", color=colour, markersize=5, label=words.NAMES[subject])
+        for place, one in zip(places, mine, strict=True):
+            if one.auc.low is not None and one.auc.high is not None:
+                axes.plot([place, place], [one.auc.low, one.auc.high], color=colour, linewidth=1.4)
+    axes.axhline(0.5, color=FAINT, linewidth=1, linestyle="--")
+    axes.set_xticks(range(len(steps)), [step.replace("_", " ") for step in steps])
+    axes.set(xlim=(-0.4, len(steps) - 0.4), ylim=(min(0.4, axes.get_ylim()[0]), 1.02))
+    axes.grid(visible=False, axis="x")
+    _labels(axes, "", "AUC")
+    axes.legend(loc="lower left", fontsize=8, frameon=False)
     return figure
 
 

@@ -17,7 +17,7 @@ from core.fusion.judgement import Judgement
 from core.fusion.verdict import judge
 from evaluation.estimates import Sample
 from evaluation.manifest import Entry
-from evaluation.measure import Measured
+from evaluation.measured import Measured
 from evaluation.panel import Subject
 
 #: The subjects that give a score to every interval.
