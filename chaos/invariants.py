@@ -16,7 +16,7 @@ from chaos.ledger import Ledger
 from chaos.plan import Job, Kind
 from chaos.receiver import Receiver
 from chaos.stack import WORKERS, Stack
-from core.domain import TERMINAL, Reason
+from core.domain import BEFORE_FUSION, TERMINAL, Reason, Stage
 from core.webhooks.domain import EventType
 
 #: A dispatcher that is dead, or waits for the database, ends what is overdue when it is back.
@@ -129,12 +129,24 @@ def one_result_set(case: Case) -> Finding:
         " WHERE closed_at IS NULL AND a.completed_at IS NOT NULL"
     )
     broken += [f"{row['analysis_id']} ended with an open {row['stage']}" for row in open_steps]
+    broken += _judged_too_early(case)
     for row in case.analyses:
         reported = row["status"] == "completed"
         if reported != (row["report"] is not None):
             there = "there" if row["report"] else "missing"
             broken.append(f"{row['id']} is {row['status']}, and its report is {there}")
     return _finding("one result set: each step closed once", f"{len(closings)} steps", broken)
+
+
+def _judged_too_early(case: Case) -> list[str]:
+    """Analyses whose last fusion closed before a branch or a variant did."""
+    broken = []
+    for analysis, rows in _by(case.closings, "analysis").items():
+        judged = [row["n"] for row in rows if row["stage"] == Stage.FUSE and _by_its_holder(row)]
+        before = [row["n"] for row in rows if row["stage"] in BEFORE_FUSION]
+        if judged and before and max(before) > max(judged):
+            broken.append(f"{analysis} was judged before all of it was measured")
+    return broken
 
 
 def interval_counts(case: Case) -> Finding:

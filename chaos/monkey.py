@@ -116,11 +116,11 @@ class Monkey(threading.Thread):
     def _busy(self, workers: Sequence[str]) -> str:
         """A worker with a step in hand; after some waiting any of them."""
         chosen, deadline = self._draw.choice(workers), time.monotonic() + LOOKING
-        stages = {"extraction": "extract", "fusion": "fuse"}
+        stages = {"extraction": ["extract"], "fusion": ["fuse"], "video": ["video", "stability"]}
         with suppress(psycopg2.Error):
             while time.monotonic() < deadline:
-                query = "SELECT 1 FROM steps WHERE status = 'running' AND stage = %s"
-                if self._stack.rows(query, stages.get(chosen, chosen)):
+                query = "SELECT 1 FROM steps WHERE status = 'running' AND stage = ANY(%s)"
+                if self._stack.rows(query, stages.get(chosen, [chosen])):
                     break
                 time.sleep(LOOK)
         return chosen

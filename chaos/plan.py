@@ -57,6 +57,7 @@ class Job:
     own_bytes: bool  #: else the same bytes as others of its kind, stored once
     deadline_seconds: int | None
     retention_hours: int | None
+    stability: bool  #: other deliveries of it are measured between two fusions
 
 
 #: Shares of a run, in percent where they add up to 100.
@@ -77,6 +78,8 @@ LANES: Final = {Lane.STANDARD: 50, Lane.INTERACTIVE: 20, Lane.BATCH: 30}
 KEYED: Final = 0.85
 OWN_BYTES: Final = 0.8
 SHORT_DEADLINE, ZERO_RETENTION = 0.03, 0.08
+#: Each costs six more steps of two decoders.
+STABILITY: Final = 0.06
 
 Choice = TypeVar("Choice")
 
@@ -103,6 +106,7 @@ def _job(draw: random.Random, number: int, kind: Kind, door: Door) -> Job:
         own_bytes=draw.random() < OWN_BYTES,
         deadline_seconds=10 if draw.random() < SHORT_DEADLINE else None,
         retention_hours=0 if draw.random() < ZERO_RETENTION else None,
+        stability=draw.random() < STABILITY,
     )
 
 

@@ -222,7 +222,11 @@ def _put(part: dict[str, Any], content: bytes, part_bytes: int) -> None:
 
 def terms(job: Job) -> dict[str, Any]:
     """The members of a submission beside its file."""
-    more = {"deadline_seconds": job.deadline_seconds, "retention_hours": job.retention_hours}
+    more = {
+        "deadline_seconds": job.deadline_seconds,
+        "retention_hours": job.retention_hours,
+        "stability": job.stability or None,
+    }
     return {
         "lane": job.lane.value,
         "interval_seconds": job.interval_seconds,

@@ -127,9 +127,9 @@ class Stack:
             return []
 
     def decoders(self) -> list[psutil.Process]:
-        """Children of extraction's pool: a sandbox with a decoder in it."""
+        """Children of the pools that open files: a sandbox with a decoder in it."""
         found = []
-        for child in self.pool("extraction"):
+        for child in [*self.pool("extraction"), *self.pool("video")]:
             try:
                 found += child.children(recursive=True)
             except psutil.Error:

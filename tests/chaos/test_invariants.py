@@ -125,6 +125,15 @@ def test_a_wrong_write_is_noticed(stage: Run, promise: str, statement: str) -> N
     assert promise in stage.broken()
 
 
+def test_a_fusion_that_did_not_wait_for_a_variant_is_noticed(stage: Run) -> None:
+    stage.sql(
+        "INSERT INTO steps (id, analysis_id, stage, status)"
+        " VALUES (gen_random_uuid(), :id, 'stability', 'pending')"
+    )
+    stage.sql("UPDATE steps SET status = 'done', closed_at = now() WHERE stage = 'stability'")
+    assert "before all of it was measured" in stage.broken()["one_result_set"][0]
+
+
 def test_a_run_too_many_is_noticed(stage: Run) -> None:
     for attempt in (2, 3):
         stage.step("status = 'pending', closed_at = NULL")

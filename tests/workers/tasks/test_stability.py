@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
-from core import stability
+from core import db, stability, steps
 from core.config import ModelSettings
-from core.domain import Stage, Variant
+from core.domain import Stage, StepStatus, Variant
+from core.errors import Fenced
 from core.storage import storage
-from tests.checkpoints import make_image_checkpoint
+from tests.checkpoints import edit_json, make_image_checkpoint
 from tests.conftest import point_settings
-from tests.system.media import FACE_AND_VOICE, ffmpeg
+from tests.system.media import FACE_AND_VOICE, VOICE, ffmpeg
 from tests.workers.tasks.conftest import Submit, hold, stages_of
 from tests.workers.tasks.test_pipeline import ended, intervals
+from workers.base import run_step
 from workers.process import this_process
 from workers.tasks import artifacts
 from workers.tasks.extract import extract_media
@@ -57,7 +59,15 @@ def deferred(submit: Submit, clip: Path) -> UUID:
     return identity
 
 
-def test_every_variant_is_measured_between_two_fusions(submit: Submit, clip: Path, weights: Path) -> None:
+def close(identity: UUID, shards: Iterable[int]) -> None:
+    """As if these variants had crashed their decoders."""
+    for shard in shards:
+        claim = hold(identity, Stage.STABILITY, shard).claim
+        with db.transaction() as session:
+            steps.finish(session, claim, status=StepStatus.FAILED, reason="decoder_crashed")
+
+
+def test_variants_are_measured_between_two_fusions(submit: Submit, clip: Path, weights: Path) -> None:
     assert weights
     identity = deferred(submit, clip)
     assert ended(identity).status == "processing"
@@ -68,18 +78,72 @@ def test_every_variant_is_measured_between_two_fusions(submit: Submit, clip: Pat
         ("fuse", 0, "done", None),
         ("fuse", stability.SECOND, "pending", None),
     ]
-    for shard in range(len(Variant)):
-        measure_variant(hold(identity, Stage.STABILITY, shard))
+    measure_variant(hold(identity, Stage.STABILITY, 0))
+    close(identity, range(1, len(Variant)))
     judge_evidence(hold(identity, Stage.FUSE, stability.SECOND))
     analysis = ended(identity)
     assert analysis.status == "completed"
     assert list(storage().keys(artifacts.scratch_prefix(identity))) == []
     assert analysis.report is not None
     found = analysis.report["stability"]
-    assert [one["variant"] for one in found["variants"]] == list(Variant)
+    first, *others = found["variants"]
     rows = intervals(identity)
     assert found["intervals"] == [f"{row.start}-{row.end}" for row in rows]
-    spreads = [one["scores"] for one in found["variants"] if one["variant"] != Variant.QUARTER]
-    assert [spread["intervals"] for spread in spreads] == [len(rows)] * 5
-    assert found["seconds"] == pytest.approx(sum(one["seconds"] for one in found["variants"]), abs=0.01)
+    assert (first["variant"], first["reason"], first["unmeasured"]) == ("crf_23", None, {})
+    assert first["scores"]["intervals"] == len(rows)
+    assert first["scores"]["mean_change"] != 0
+    assert first["verdict"] is not None
+    assert found["seconds"] == first["seconds"] > 0
+    assert [one["variant"] for one in others] == list(Variant)[1:]
+    assert {(one["reason"], one["verdict"], one["flips"]) for one in others} == {
+        ("decoder_crashed", None, False)
+    }
     assert analysis.report["stability_reason"] is None
+
+
+def test_a_variant_that_fails_is_a_reason_and_one_that_is_canceled_writes_nothing(
+    submit: Submit, clip: Path, weights: Path, tmp_path: Path
+) -> None:
+    identity = deferred(submit, clip)
+    lost = hold(identity, Stage.STABILITY, 0)
+    lost.lose()
+    with pytest.raises(Fenced):
+        measure_variant(lost)
+    config = weights / "config.json"
+    as_it_was = config.read_text()
+    edit_json(config, deepdefend_note="the same weights under another digest")
+    this_process.cache_clear()
+    run_step(Stage.STABILITY, str(identity), 1, measure_variant)
+    config.write_text(as_it_was)
+    this_process.cache_clear()
+    junk = tmp_path / "junk"
+    junk.write_bytes(b"this is no film" * 100)
+    key = ended(identity).file.object_key
+    storage().upload_file(junk, key)
+    run_step(Stage.STABILITY, str(identity), 2, measure_variant)
+    reasons = {
+        shard: (status, reason)
+        for stage, shard, status, reason in stages_of(identity)
+        if stage == "stability"
+    }
+    assert reasons[0] == ("running", None)
+    assert reasons[1] == ("skipped", "detector_changed")
+    assert reasons[2] == ("failed", "unsupported_format")
+    assert ended(identity).status == "processing"
+
+
+def test_where_there_is_nothing_to_measure_the_first_fusion_is_the_last(
+    submit: Submit, weights: Path
+) -> None:
+    assert weights
+    identity = submit(VOICE, stability=True)
+    extract_media(hold(identity, Stage.EXTRACT))
+    claim = hold(identity, Stage.AUDIO).claim
+    with db.transaction() as session:
+        steps.finish(session, claim, status=StepStatus.SKIPPED, reason="no_detector_weights")
+    judge_evidence(hold(identity, Stage.FUSE))
+    analysis = ended(identity)
+    assert analysis.status == "completed"
+    assert analysis.report is not None
+    assert (analysis.report["stability"], analysis.report["stability_reason"]) == (None, "no_video_stream")
+    assert [stage for stage, *_ in stages_of(identity)] == ["extract", "audio", "fuse"]
