@@ -37,7 +37,7 @@ class Bar:
     width: str
     y: float
     height: float
-    kind: str  #: low, middle or high, by the lane's thresholds
+    kind: str  #: low, middle or high, by the lane's thresholds; plain: below the only one
     title: str | None
     row: int | None  #: interval to go to
 
@@ -220,7 +220,8 @@ def _bar(material: Material, point: Point, limits: tuple[Limit, ...], height: in
     high, low = (
         next((limit.y for limit in limits if limit.kind == kind), None) for kind in ("suspicious", "real")
     )
-    kind = "high" if high is not None and y <= high else "middle" if low is not None and y <= low else "low"
+    calm = "plain" if low is None else "low" if y > low else "middle"
+    kind = "high" if high is not None and y <= high else calm
     x, width = place(material, point.row.start, point.row.end)
     titled = kind == "high" or len(material.intervals) <= MAX_TITLES
     return Bar(

@@ -88,7 +88,10 @@ def _view(material: Material) -> dict[str, Any]:
         "lips": lips(material),
         "mismatches": mismatches(material),
         "paragraphs": paragraphs(text, starts(rows)),
-        "faces": [(face, address(material, face.thumbnail)) for face in shown_faces(material)],
+        "faces": [
+            (face, address(material, face.thumbnail))
+            for face in sorted(shown_faces(material), key=lambda face: face.id)
+        ],
         "more_faces": max(0, len(material.faces) - MAX_FACES_SHOWN),
         "rows": rows,
         "rows_open": len(rows) <= OPEN_ROWS,

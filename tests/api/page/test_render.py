@@ -5,12 +5,13 @@ import hashlib
 import re
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from api.page.gallery import MAX_PICTURE_BYTES
-from api.page.render import PAGE_POLICY, STYLE_HASH, render
+from api.page.render import PAGE_POLICY, STYLE, STYLE_HASH, render
 from api.page.rows import MAX_ROWS
 from core.domain import Reason
 from tests.api.page import materials
@@ -195,3 +196,34 @@ def test_a_long_file_is_a_bounded_page() -> None:
     assert "<details>" in page, "it is folded"
     assert "60 more intervals" in page
     assert MAX_PICTURE_BYTES * 4 / 3 < 12_000_000
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of WCAG 2.2."""
+    digits = colour * 2 if len(colour) == 3 else colour
+    parts = [int(digits[n : n + 2], 16) / 255 for n in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, two: str) -> float:
+    light, dark = sorted((luminance(one), luminance(two)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", range(3), ids=["light", "dark", "print"])
+def test_its_colours_can_be_read(scheme: int) -> None:
+    block = re.findall(r":root \{(.*?)\}", STYLE, flags=re.DOTALL)[scheme]
+    colours = dict(re.findall(r"--([a-z-]+): #([0-9a-f]{3,6});", block))
+    texts = [("ink", "paper"), ("ink", "sheet"), ("soft", "paper"), ("soft", "sheet"), ("link", "paper")]
+    texts += [
+        ("alarm-ink", "alarm"),
+        ("fake", "sheet"),
+        ("real", "sheet"),
+        ("open", "sheet"),
+        ("high", "paper"),
+    ]
+    shapes = [("low", "sheet"), ("middle", "sheet"), ("high", "sheet"), ("mark", "paper")]
+    poor = [pair for pair in texts if contrast(*map(colours.__getitem__, pair)) < 4.5]
+    poor += [pair for pair in shapes if contrast(*map(colours.__getitem__, pair)) < 3]
+    assert poor == []
