@@ -35,6 +35,11 @@ _SEEKABLE: Final = ("mov,", "matroska", "avi")
 _HELD: Final = 0.95
 _ENCODER: Final = {"preset": "veryfast"}  # medium takes four times as long and moves no score by more
 _FULL_RATE: Final = 25
+#: Frames closer to each other than those of 60 a second are left out, as every platform does.
+_LEAST_GAP: Final = TICKS // 61
+#: Longer side of what is encoded: beyond it x264 needs more memory than a decoder may have.
+LONGEST: Final = 3840
+LEAST: Final = 16  #: of either side, pixels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +95,8 @@ def cut(source: str, target: Path, order: Order) -> list[int]:
 def _rate(shown: Presentation) -> Fraction:
     """Frames a second, for the encoder's own bookkeeping alone."""
     spread = (shown.ticks[-1] - shown.ticks[0]) * shown.base
-    return Fraction(len(shown.ticks) - 1) / spread if spread > 0 else Fraction(_FULL_RATE)
+    rate = Fraction(len(shown.ticks) - 1) / spread if spread > 0 else Fraction(_FULL_RATE)
+    return min(max(rate, Fraction(1)), Fraction(60)).limit_denominator(1001)
 
 
 def _frames(
@@ -181,13 +187,13 @@ class _Writer:
         self.kept: list[int] = []
         self._order = order
         self._target = str(target)
-        self._rate = rate.limit_denominator(1001)
+        self._rate = rate
         self._container: Any = None
         self._stream: Any = None
         self._rotation = 0
         self._begin = 0  # tick at which the part in hand begins
         self._shift = 0.0  # of the first part alone: our first frame is at nought
-        self._tick = -1
+        self._tick = -TICKS
         self._last: Picture | None = None
 
     def add(self, number: int, time: float, frame: VideoFrame) -> None:
@@ -209,8 +215,8 @@ class _Writer:
         return -int(-(end - start) * TICKS // 1)  # upwards: no frame may fall before its interval
 
     def _encode(self, picture: Picture, tick: int) -> None:
-        if tick <= self._tick:
-            return  # two frames at one moment: a stream that is out of order
+        if tick - self._tick < _LEAST_GAP:
+            return  # also two frames at one moment, or out of order
         if self._container is None:
             self._open(picture)
         elif self._last is not None and picture.shape != self._last.shape:
@@ -250,15 +256,14 @@ def _threads() -> int:
 
 
 def changed(picture: Picture, recipe: Recipe) -> Picture:
-    """The picture cropped and scaled, with even sides as 4:2:0 needs them; at least 16 x 16."""
+    """The picture cropped and scaled, with even sides as 4:2:0 needs them, LEAST to LONGEST pixels each."""
     height, width = picture.shape[:2]
     top, left = int(height * recipe.margin), int(width * recipe.margin)
     cropped = picture[top : height - top, left : width - left]
-    sides = tuple(max(16, int(side * recipe.scale) // 2 * 2) for side in cropped.shape[1::-1])
-    if sides == cropped.shape[1::-1]:
-        return np.ascontiguousarray(cropped)
-    if recipe.scale == 1.0 and min(cropped.shape[:2]) > 16:  # noqa: PLR2004 - as above
-        return np.ascontiguousarray(cropped[: sides[1], : sides[0]])
+    scale = min(recipe.scale, LONGEST / max(cropped.shape))
+    sides = [max(LEAST, int(side * scale) // 2 * 2) for side in cropped.shape[1::-1]]
+    if scale == 1.0 and min(cropped.shape[:2]) >= LEAST:
+        return np.ascontiguousarray(cropped[: sides[1], : sides[0]])  # at most a row and a column less
     return _resized(cropped, sides)
 
 

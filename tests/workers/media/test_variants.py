@@ -16,7 +16,7 @@ from core.errors import Fenced, MediaError
 from tests.workers.media.conftest import SAMPLE, Clip, shared
 from workers.media import sandbox, variants
 from workers.media.attend import Outcome
-from workers.media.cutting import Order, Recipe, changed, cut
+from workers.media.cutting import LONGEST, Order, Recipe, changed, cut
 from workers.media.formats import open_input
 from workers.media.job import Job
 from workers.media.variants import extract_variant, make_variant
@@ -108,6 +108,16 @@ def test_a_last_part_with_a_single_picture_is_still_an_interval(
 def test_sides_are_even_and_at_least_sixteen(recipe: dict[str, float], size: tuple[int, int]) -> None:
     picture = np.zeros((35, 63, 3), np.uint8)
     assert changed(picture, Recipe(crf=23, **recipe)).shape == (*size, 3)
+
+
+def test_what_is_too_large_to_encode_is_scaled_down() -> None:
+    assert changed(np.zeros((2000, 8000, 3), np.uint8), Recipe(crf=23)).shape == (960, LONGEST, 3)
+
+
+def test_frames_beyond_sixty_a_second_are_left_out(clip: Clip, tmp_path: Path) -> None:
+    source = clip("fast.mp4", "-f", "lavfi", "-i", "testsrc=s=64x64:r=240:d=3", "-c:v", "libx264")
+    _, frames = cut_out(source, tmp_path, [(0, 2)])
+    assert 60 <= len(frames) <= 122
 
 
 def test_a_crop_takes_the_middle() -> None:
