@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from core import failpoints, results
 from core.db import transaction
 from core.domain import Modality, Stage, StepStatus
 from core.errors import DetectorUnavailable
-from core.evidence import CropShard, Manifest, VideoFinding
+from core.evidence import CropShard
 from core.queue import Task
 from core.storage import storage
 from workers.app import app
@@ -20,9 +19,8 @@ from workers.process import this_process
 from workers.tasks import artifacts
 
 if TYPE_CHECKING:
-    from workers.detectors.base import Crops, FrameDetector
+    from workers.detectors.base import FrameDetector
     from workers.detectors.blend_trace import BlendTrace
-    from workers.detectors.heatmaps import Portrait
 
 
 @app.task(name=Task.VIDEO.value)  # type: ignore[untyped-decorator]  # Celery ships no types
@@ -39,31 +37,26 @@ class Eyes(NamedTuple):
     absent: DetectorUnavailable | None
 
 
-class Looked(NamedTuple):
-    """What they saw."""
-
-    findings: Sequence[VideoFinding]
-    portraits: Sequence[Portrait]
-
-
 def score_faces(hold: Hold) -> None:
     """Load the crops, ask the detectors, store the pictures of suspicious faces, write the interval rows.
 
     Without weights the trace detector speaks all the same, and the step closes as skipped.
     """
+    from workers.detectors.examine import examine  # noqa: PLC0415 - torch only in the processes that score
+
     eyes, claim = open_eyes(), hold.claim
     prefix = claim.payload["scratch"]
     shard = CropShard.model_validate(claim.payload["crops"])
     manifest = artifacts.manifest_of(storage(), prefix, shard.shard)
     crops = artifacts.crops_of(storage(), prefix, shard.file, checkpoint=hold.check)
     started = time.perf_counter()
-    looked = look_at(manifest, shard, crops, eyes, checkpoint=hold.check)
+    seen = examine(manifest, shard, crops, eyes.detector, eyes.trace, checkpoint=hold.check)
     detail = _detail(eyes) | {"crops": len(crops), "seconds": round(time.perf_counter() - started, 3)}
     failpoints.reach(failpoints.Point.VIDEO_SCORED)
-    findings = looked.findings
-    if looked.portraits:
-        stored = artifacts.publish_portraits(storage(), claim, looked.portraits, checkpoint=hold.check)
-        findings = [one.model_copy(update={"pictures": stored.get(one.index, ())}) for one in findings]
+    findings = seen.findings
+    if seen.portraits:
+        stored = artifacts.publish_portraits(storage(), claim, seen.portraits, checkpoint=hold.check)
+        findings = tuple(one.model_copy(update={"pictures": stored.get(one.index, ())}) for one in findings)
         detail["pictures"] = artifacts.pictures(claim)  # what orphans go by
     failpoints.reach(failpoints.Point.VIDEO_STORED)
     with transaction() as session:
@@ -87,30 +80,6 @@ def open_eyes() -> Eyes:
         if trace is None:
             raise
         return Eyes(None, trace, error)
-
-
-def look_at(
-    manifest: Manifest,
-    shard: CropShard,
-    crops: Crops,
-    eyes: Eyes,
-    *,
-    checkpoint: Callable[[], None] | None = None,
-) -> Looked:
-    """Everything that is asked of one shard. Raises DetectorFailed, and what `checkpoint` raises."""
-    from workers.detectors import heatmaps, traces  # noqa: PLC0415 - torch only in the processes that score
-    from workers.detectors.look import look, suspects  # noqa: PLC0415
-
-    findings = look(manifest, shard, crops, eyes.detector, checkpoint=checkpoint)
-    portraits: list[Portrait] = []
-    if eyes.detector is not None:
-        shown = suspects(findings, manifest, shard)
-        portraits += heatmaps.portraits(shown, crops, eyes.detector, checkpoint=checkpoint)
-    if eyes.trace is not None:
-        traced = traces.trace(findings, manifest, shard, crops, eyes.trace, checkpoint=checkpoint)
-        findings = traced.findings
-        portraits += heatmaps.portraits(traced.suspects, crops, eyes.trace, checkpoint=checkpoint)
-    return Looked(findings, portraits)
 
 
 def _detail(eyes: Eyes) -> dict[str, Any]:
