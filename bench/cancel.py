@@ -96,6 +96,7 @@ def places(material: Material) -> list[Place]:
         Place("crops on their way from S3", "video", material.clip, lambda b: b.carried(200_000), thin=True),
         Place("picture model in a batch", "video", material.clip, _looking),
         Place("voice model in a batch", "audio", material.clip, _looking),
+        Place("variant being encoded", "stability", SAMPLE, _encoding),
         Place("language model silent", "fuse", SAMPLE, lambda _: True),
     ]
 
@@ -104,14 +105,18 @@ def _decoding(_: Bench) -> bool:
     return bool(_decoders())
 
 
-def _decoders() -> list[psutil.Process]:
+def _encoding(_: Bench) -> bool:
+    return bool(_decoders("workers.media.variant_child"))
+
+
+def _decoders(program: str = "workers.media.child") -> list[psutil.Process]:
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if _is_decoder(child)]
+    return [child for child in children if _runs(child, program)]
 
 
-def _is_decoder(process: psutil.Process) -> bool:
+def _runs(process: psutil.Process, program: str) -> bool:
     try:
-        return "workers.media.child" in process.cmdline()
+        return program in process.cmdline()
     except psutil.Error:
         return False
 
@@ -143,7 +148,7 @@ def _once(bench: Bench, place: Place) -> float:
     from core import analyses, db  # noqa: PLC0415 - settings are in the environment only now
 
     bench.wire.rate = None
-    identity = _submit(bench, place.clip)
+    identity = _submit(bench, place.clip, Options(stability=place.stage == Stage.STABILITY))
     _until(lambda: _status(identity, place.stage) == "running")
     bench.mark = bench.wire.carried
     bench.wire.rate = THIN if place.thin else None
@@ -163,7 +168,7 @@ def _once(bench: Bench, place: Place) -> float:
     return took
 
 
-def _submit(bench: Bench, clip: Path) -> UUID:
+def _submit(bench: Bench, clip: Path, options: Options) -> UUID:
     from core import analyses, db, keys  # noqa: PLC0415 - as above
     from core.storage import storage  # noqa: PLC0415
 
@@ -175,7 +180,7 @@ def _submit(bench: Bench, clip: Path) -> UUID:
     with db.transaction() as session:
         if bench.caller is None:
             bench.caller = keys.authenticate(session, keys.create(session, name="bench")[1])
-        return analyses.submit(session, caller=bench.caller, source=upload, options=Options()).analysis.id
+        return analyses.submit(session, caller=bench.caller, source=upload, options=options).analysis.id
 
 
 def _status(identity: UUID, stage: str) -> str | None:
