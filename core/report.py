@@ -125,6 +125,7 @@ class TrackSummary(Frozen):
     end: float
     frames: int = Field(description="Sampled frames it was seen in")
     score: Score = Field(description="Mean over its scored frames; null: none was scored")
+    suspicious_intervals: tuple[Place, ...] = Field(description="Those whose video score is this face's")
     lips: LipSync | None = Field(description="How its mouth goes with the voice; null: not measurable")
 
 
@@ -219,7 +220,7 @@ def build(
         trace=_trace(judgement.trace),
         reasons=_reasons(judgement),
         signals=_signals(judgement.intervals),
-        tracks=tuple(_track(track, judgement.intervals) for track in tracks),
+        tracks=tuple(_track(track, judgement) for track in tracks),
         av=summarise(tracks, judgement.intervals),
         provenance=_provenance(judgement, input_sha256=input_sha256, options=options, sandbox=sandbox),
         narrator=Narrator(**narration.model_dump(exclude={"text"})),
@@ -327,14 +328,17 @@ def _signal(places: list[tuple[IntervalEvidence, Signal]]) -> SignalSummary:
     )
 
 
-def _track(track: Track, rows: Sequence[IntervalEvidence]) -> TrackSummary:
+def _track(track: Track, judgement: Judgement) -> TrackSummary:
+    rows, bound = judgement.intervals, judgement.thresholds.video.suspicious
     scores = [face.score for row in rows for face in row.video.faces if face.track == track.id]
+    speaks = [row for row in rows if row.video.track == track.id and (row.video.score or 0) >= bound]
     return TrackSummary(
         id=track.id,
         start=track.start,
         end=track.end,
         frames=track.frames,
         score=rounded(mean(scores)),
+        suspicious_intervals=tuple(row.label for row in speaks),
         lips=track.lips,
     )
 

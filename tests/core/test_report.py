@@ -260,7 +260,8 @@ def test_sound_signals_are_summed_up_where_they_were_strongest() -> None:
 
 
 def test_tracks_have_the_mean_of_their_own_faces() -> None:
-    evidence = [row(0, 0.9, faces=[(1, 0.8), (1, 1.0), (2, 0.1)]), row(1, 0.6, faces=[(1, 0.6)])]
+    cells = [row(0, 0.9, faces=[(1, 0.8), (1, 1.0), (2, 0.1)]), row(1, 0.6, faces=[(1, 0.6)]), row(2, 0.1)]
+    evidence = [one.model_copy(update={"video": one.video.model_copy(update={"track": 1})}) for one in cells]
     judgement = judge(evidence, facts=FACTS)
     tracks = [Track(id=n, start=0.0, end=4.0, frames=3, thumbnail=None) for n in (1, 2, 3)]
     made = report.build(
@@ -274,6 +275,7 @@ def test_tracks_have_the_mean_of_their_own_faces() -> None:
         tracks=tracks,
     )
     assert [track.score for track in made.tracks] == [0.8, 0.1, None]
+    assert [track.suspicious_intervals for track in made.tracks] == [("0.0-2.0", "2.0-4.0"), (), ()]
 
 
 def test_the_narrator_is_named() -> None:
