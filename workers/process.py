@@ -45,6 +45,8 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 #: From the worker to its children: hand back what you hold. Ignored by one that is still starting.
 LET_GO = signal.SIGURG
 MODALITY_OF_QUEUE = {Queue.VIDEO: Modality.VIDEO, Queue.AUDIO: Modality.AUDIO}
+#: Kinds of work that open files: extraction, and video for variants.
+DECODING = frozenset({Queue.EXTRACTION, Queue.VIDEO})
 
 
 class WorkerState:
@@ -115,7 +117,7 @@ class WorkerState:
 
     def announce(self) -> None:
         """Write this process's fleet row."""
-        from workers.media import sandbox  # noqa: PLC0415 - probes the host; only extraction needs it
+        from workers.media import sandbox  # noqa: PLC0415 - probes the host; only decoders need it
 
         with transaction() as session:
             fleet.announce(
@@ -123,7 +125,7 @@ class WorkerState:
                 boot_id=self.boot_id,
                 queues=self.queues,
                 version=version("deepdefend"),
-                sandbox=sandbox.level() if Queue.EXTRACTION in self.kinds() else None,
+                sandbox=sandbox.level() if self.kinds() & DECODING else None,
                 detectors=[*(self._status(modality) for modality in self.modalities()), *self._traces()],
             )
 

@@ -241,10 +241,14 @@ def test_the_gpu_override_reserves_one_for_the_video_queue_alone() -> None:
     assert merged["cap_drop"] == ["ALL"]
 
 
-def test_the_sandbox_override_opens_namespaces_for_the_decoder_alone() -> None:
+def test_the_sandbox_override_opens_namespaces_for_decoders_alone() -> None:
     override = compose.load("docker-compose.sandbox.yml")["services"]
-    assert set(override) == {"worker-extraction"}
-    merged = compose.load("docker-compose.yml", "docker-compose.sandbox.yml")["services"]["worker-extraction"]
+    assert set(override) == {"worker-extraction", "worker-video"}
+
+
+@pytest.mark.parametrize("service", ["worker-extraction", "worker-video"])
+def test_a_decoder_with_namespaces_keeps_every_other_bound(service: str) -> None:
+    merged = compose.load("docker-compose.yml", "docker-compose.sandbox.yml")["services"][service]
     assert "no-new-privileges:true" in merged["security_opt"]
     assert merged["cap_drop"] == ["ALL"]
     assert "cap_add" not in merged
