@@ -273,11 +273,14 @@ class KeyPicture(Frozen):
     detector: str  #: id of the detector whose look it shows
 
 
+SpliceKind = Literal["background", "click", "phase", "hum", "bandwidth"]
+
+
 class Splice(Frozen):
     """A place where two recordings may have been joined."""
 
     time: float  #: seconds of the timeline
-    kind: Literal["background", "click", "phase", "hum", "bandwidth"]
+    kind: SpliceKind
     strength: float  #: measured over its bound; 1 is the bound
 
 

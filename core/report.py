@@ -6,6 +6,7 @@ Scores are fake probabilities from 0 to 1 with three digits; whatever was not me
 from __future__ import annotations
 
 import importlib.metadata
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from core.av import AudioVisual, summarise
 from core.domain import Frozen, Modality, OperatingPoint, Options, Reason, Region, SoundSignal, Verdict
-from core.evidence import DetectorIdentity, LipSync, MediaFacts, Probability, Signal, Track
+from core.evidence import DetectorIdentity, LipSync, MediaFacts, Probability, Signal, SpliceKind, Track
 from core.fusion.aggregate import CitedRun, ModalityEvidence, mean
 from core.fusion.inputs import IntervalEvidence
 from core.fusion.judgement import Judgement, Standing
@@ -70,6 +71,9 @@ class ModalityCoverage(Frozen):
     scored_intervals: int
     suspicious_intervals: int
     unscored_intervals: dict[Reason, int] = Field(description="Intervals without a score, by reason")
+    noted_intervals: dict[Reason, int] = Field(
+        description="Intervals of sound whose score is worth less, scored or not, by what was noted"
+    )
     strongest_run: CitedRun | None = Field(description="Neighbouring intervals that accuse together")
     doubtful_run: CitedRun | None = Field(
         description="The same at the weaker bound that only takes REAL away"
@@ -115,6 +119,14 @@ class SignalSummary(Frozen):
     value: float = Field(description="What was measured there")
     unit: str
     threshold: float
+
+
+class SplicePoint(Frozen):
+    """A place where two recordings may have been joined. It informs; the verdict does not rest on it."""
+
+    time: float = Field(ge=0, description="Seconds")
+    kind: SpliceKind = Field(description="What changes or jumps there")
+    strength: float = Field(description="What was measured, over its bound: 1 is the bound")
 
 
 class TrackSummary(Frozen):
@@ -179,6 +191,7 @@ class Report(Frozen):
     trace: TraceSummary | None = Field(description="Null: the manipulation-trace detector did not look")
     reasons: tuple[ReportedReason, ...] = Field(description="The decisive ones first")
     signals: tuple[SignalSummary, ...]
+    splices: tuple[SplicePoint, ...] = Field(description="In order of time; their absence says nothing")
     tracks: tuple[TrackSummary, ...]
     av: AudioVisual
     provenance: Provenance
@@ -220,6 +233,7 @@ def build(
         trace=_trace(judgement.trace),
         reasons=_reasons(judgement),
         signals=_signals(judgement.intervals),
+        splices=_splices(judgement.intervals),
         tracks=tuple(_track(track, judgement) for track in tracks),
         av=summarise(tracks, judgement.intervals),
         provenance=_provenance(judgement, input_sha256=input_sha256, options=options, sandbox=sandbox),
@@ -273,6 +287,7 @@ def _coverage(judgement: Judgement) -> Coverage:
             scored_intervals=side.scored_intervals,
             suspicious_intervals=side.suspicious_intervals,
             unscored_intervals=side.null_reasons,
+            noted_intervals=_noted(judgement.intervals) if side.modality is Modality.AUDIO else {},
             strongest_run=side.run,
             doubtful_run=side.doubt,
         )
@@ -305,6 +320,19 @@ def _reasons(judgement: Judgement) -> tuple[ReportedReason, ...]:
             mend=cause.mend,
         )
         for cause in judgement.causes
+    )
+
+
+def _noted(rows: Sequence[IntervalEvidence]) -> dict[Reason, int]:
+    """How many intervals of sound carry each note."""
+    return dict(Counter(note for row in rows for note in row.audio.notes))
+
+
+def _splices(rows: Sequence[IntervalEvidence]) -> tuple[SplicePoint, ...]:
+    found = [splice for row in rows for splice in row.audio.splices]
+    return tuple(
+        SplicePoint(time=splice.time, kind=splice.kind, strength=splice.strength)
+        for splice in sorted(found, key=lambda splice: (splice.time, splice.kind))
     )
 
 

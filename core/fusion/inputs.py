@@ -76,6 +76,7 @@ NOTHING_TO_SCORE = frozenset(
         Reason.NO_FACE,
         Reason.SILENCE,
         Reason.NO_SPEECH,
+        Reason.MUSIC,
         Reason.TOO_SHORT,
     }
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from core import report
 from core.domain import Modality, Options, Reason, Region, SoundSignal, StepStatus, Verdict
-from core.evidence import Track
+from core.evidence import Splice, Track
 from core.fusion.inputs import Branch, IntervalEvidence
 from core.fusion.narrators import Narration, template
 from core.fusion.verdict import judge
@@ -349,3 +349,34 @@ def test_any_evidence_makes_a_report_that_survives_json(table: tuple[list[Cell],
     made = built(rows(*table))
     assert Report.model_validate_json(made.model_dump_json()) == made
     assert "NaN" not in made.model_dump_json()
+
+
+def test_splices_are_reported_in_order_and_notes_are_counted_beside_the_scores() -> None:
+    evidence = rows([0.1] * 3, [0.1, 0.2, Reason.NARROW_BAND])
+    late = Splice(time=3.5, kind="hum", strength=1.2)
+    early = Splice(time=2.25, kind="background", strength=2.0)
+    heard = evidence[1].audio.model_copy(
+        update={"splices": (late, early), "notes": (Reason.CLIPPED, Reason.MUSIC)}
+    )
+    evidence[1] = evidence[1].model_copy(update={"audio": heard})
+    narrow = evidence[2].audio.model_copy(update={"notes": (Reason.CLIPPED,)})
+    evidence[2] = evidence[2].model_copy(update={"audio": narrow})
+    made = as_json(built(evidence))
+    assert made["splices"] == [
+        {"time": 2.25, "kind": "background", "strength": 2.0},
+        {"time": 3.5, "kind": "hum", "strength": 1.2},
+    ]
+    assert made["coverage"]["audio"]["noted_intervals"] == {"clipped": 2, "music": 1}
+    assert made["coverage"]["video"]["noted_intervals"] == {}
+
+
+def test_splices_change_nothing_but_themselves() -> None:
+    """They inform: verdict, confidence and scores are the same without them."""
+    plain, spliced = rows([0.1] * 6, [0.1] * 6), rows([0.1] * 6, [0.1] * 6)
+    for n, found in enumerate(spliced):
+        cut = Splice(time=2.0 * n, kind="background", strength=9.0)
+        spliced[n] = found.model_copy(update={"audio": found.audio.model_copy(update={"splices": (cut,)})})
+    before, after = as_json(built(plain)), as_json(built(spliced))
+    assert len(after.pop("splices")) == 6
+    assert before.pop("splices") == []
+    assert after == before

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from core.domain import Reason, Span
 from core.errors import DetectorFailed
-from core.evidence import SOUND_RATE, AudioFinding, DetectorIdentity
+from core.evidence import SOUND_RATE, AudioFinding, DetectorIdentity, Splice
 from workers.detectors import signals, speech
 from workers.detectors.notes import notes, unfit
 from workers.detectors.speech import Stretch, Wave
@@ -60,6 +60,8 @@ class Piece(NamedTuple):
     talk: tuple[Stretch, ...]
     joints: signals.joints.Joints
     music: signals.music.Activity
+    splices: tuple[Splice, ...]
+    mains: float | None  #: of its hum, Hz
 
 
 class Place(NamedTuple):
@@ -113,7 +115,8 @@ def _piece(waveform: Wave, start: float, checkpoint: Callable[[], None]) -> Piec
     wave = np.clip(np.nan_to_num(waveform, nan=0, posinf=0, neginf=0), -1, 1).astype(np.float32)
     talk = speech.stretches(speech.probabilities(wave, checkpoint), len(wave) / SOUND_RATE)
     joints, music = signals.joints.find(wave, checkpoint), signals.music.find(wave, checkpoint)
-    return Piece(wave, start, talk, joints, music)
+    splices, hum = signals.splices.find(wave, joints, checkpoint)
+    return Piece(wave, start, talk, joints, music, splices, hum.mains)
 
 
 def _place(piece: Piece, span: Span) -> Place:
@@ -124,9 +127,11 @@ def _place(piece: Piece, span: Span) -> Place:
     spoken = speech.overlap(piece.talk, begin, end)
     near = speech.between(piece.talk, begin, end)
     measures = signals.measure(piece.wave, near, piece.joints, begin, end, origin=piece.start)
-    lines = signals.music.lines(piece.music, begin, end) if end > begin else None
+    lines = signals.music.lines(piece.music, begin, end, piece.mains) if end > begin else None
     if lines is not None:
         measures["music_lines"] = round(lines, 4)
+    if piece.mains is not None:
+        measures["mains_hz"] = round(piece.mains, 4)
     return Place(span, begin, end, level, spoken, measures, unfit(end - begin, level, spoken, measures))
 
 
@@ -186,8 +191,18 @@ def _finding(
         level_dbfs=place.level,
         signals=signals.judge(place.measures),
         measures=place.measures,
+        splices=_splices(piece, place),
         notes=notes(place.measures, place.spoken),
         detectors={detector.identity.id: score} if detector is not None and score is not None else {},
+    )
+
+
+def _splices(piece: Piece, place: Place) -> tuple[Splice, ...]:
+    """Those of the interval, in seconds of the timeline."""
+    return tuple(
+        splice.model_copy(update={"time": round(piece.start + splice.time, 3)})
+        for splice in piece.splices
+        if place.begin <= splice.time < place.end
     )
 
 

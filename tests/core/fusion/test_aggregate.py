@@ -79,6 +79,7 @@ def test_speech_coverage_uses_measured_speech() -> None:
         row(0, audio=0.1, speech=1.5),
         row(1, audio=Reason.DETECTOR_FAILED, speech=0.5),
         row(2, audio=Reason.SILENCE, speech=0.0),
+        row(3, audio=Reason.MUSIC, speech=0.0),
     ]
     side = summarize(evidence, Modality.AUDIO, SEED_THRESHOLDS)
     assert (side.scored_seconds, side.scorable_seconds) == (1.5, 2.0)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
+import av
 import numpy as np
 import pytest
 from sqlalchemy import select
@@ -146,6 +147,40 @@ def test_without_weights_nothing_is_scored_and_the_signals_are_still_measured(su
     assert {row.audio_reason for row in rows} == {"no_detector_weights"}
     assert all(row.audio is not None and row.audio["measures"] for row in rows)
     assert all(row.audio is not None and row.audio["speech_seconds"] > 0.5 for row in rows)
+
+
+def without_a_face(folder: Path) -> Path:
+    """A grey picture, and the voice of the sample over it."""
+    path = folder / "grey.mkv"
+    with av.open(str(SPEECH)) as source, av.open(str(path), "w") as made:
+        voice = source.streams.audio[0]
+        picture = made.add_stream("libx264", rate=5)
+        picture.width, picture.height, picture.pix_fmt = 128, 96, "yuv420p"
+        copied = made.add_stream_from_template(voice)
+        for n in range(22):
+            pixels = np.full((96, 128, 3), 40 + 5 * n, np.uint8)
+            made.mux(picture.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        made.mux(picture.encode(None))
+        for packet in source.demux(voice):
+            if packet.dts is not None:
+                packet.stream = copied
+                made.mux(packet)
+    return path
+
+
+@pytest.mark.usefixtures("test_weights")
+def test_a_voice_is_scored_where_no_face_was_found(submit: Submit, tmp_path: Path) -> None:
+    identity = submit(without_a_face(tmp_path))
+    work_through(identity)
+    rows = intervals(identity)
+    assert {row.video_reason for row in rows} == {"no_face"}
+    assert {row.video_score for row in rows} == {None}
+    assert all(row.audio_score is not None for row in rows[:2])
+    report = ended(identity).report
+    assert report is not None
+    assert report["overall_scores"]["overall_audio_score"] is not None
+    assert report["coverage"]["audio"]["noted_intervals"] == {}
+    assert report["splices"] == []
 
 
 @pytest.mark.usefixtures("test_weights")

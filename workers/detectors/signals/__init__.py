@@ -12,11 +12,11 @@ from typing import Final
 import numpy as np
 
 from core.evidence import SOUND_RATE
-from workers.detectors.signals import channel, joints, music, pitch, spectrum
+from workers.detectors.signals import channel, joints, music, pitch, spectrum, splices
 from workers.detectors.signals.bounds import BOUNDS, Bound, judge
 from workers.detectors.signals.frames import HOP, SPECTRUM, Floats, Mask, Wave, centres, powers, within
 
-__all__ = ["BOUNDS", "Bound", "channel", "joints", "judge", "measure", "music"]
+__all__ = ["BOUNDS", "Bound", "channel", "joints", "judge", "measure", "music", "splices"]
 
 Stretch = tuple[float, float]
 

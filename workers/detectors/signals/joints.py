@@ -52,6 +52,7 @@ class Joints(NamedTuple):
     steps: Floats  #: change of the background between the 2 s before and after, dB
     click_times: Floats
     clicks: Floats  #: how far the sample stands above its neighbourhood, dB
+    levels: Levels  #: of each 10 ms, [n, 40]
 
 
 class Peak(NamedTuple):
@@ -75,7 +76,8 @@ def find(wave: Wave, checkpoint: Callable[[], None]) -> Joints:
     levels = np.concatenate(bands) if bands else np.zeros((0, BANDS), np.float32)
     step_times, steps = _steps(levels)
     empty = np.zeros(0)
-    return Joints(step_times, steps, np.concatenate([empty, *times]), np.concatenate([empty, *heights]))
+    clicks = np.concatenate([empty, *times]), np.concatenate([empty, *heights])
+    return Joints(step_times, steps, *clicks, levels)
 
 
 def strongest(times: Floats, decibels: Floats, begin: float, end: float) -> Peak | None:

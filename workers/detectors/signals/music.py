@@ -32,6 +32,8 @@ STRONGEST: Final = 5
 STEADY_SECONDS: Final = 12.0
 STEADY_LEAST: Final = 8.0
 STEADY_SHARE: Final = 0.9
+#: Hum is heard up to here; half of all bins lie beside one of its lines.
+MAINS_TOP_HZ: Final = 1000.0
 #: Where nobody speaks, from here on it is music; noise and single tones stay below 1.5.
 ALONE: Final = 2.0
 #: Under a voice, whose vowels hold still now and then: real speech stays below 3, with a long echo below 3.3.
@@ -53,16 +55,20 @@ def find(wave: Wave, checkpoint: Callable[[], None]) -> Activity:
     return np.asarray(ndimage.binary_opening(active, np.ones((HOLD_FRAMES, 1))), np.bool_)
 
 
-def lines(active: Activity, begin: float, end: float) -> float | None:
+def lines(active: Activity, begin: float, end: float, mains: float | None = None) -> float | None:
     """How much of the time between two times (seconds) the five steadiest partials last: 0 to 5.
 
-    None when less than half a second of frames is there.
+    Harmonics of `mains` (Hz) do not count. None when less than half a second of frames is there.
     """
     near = _rows(active, begin - CONTEXT_SECONDS, end + CONTEXT_SECONDS)
     if len(near) < _FRAMES_PER_SECOND / 2:
         return None
     share = near.mean(axis=0, dtype=np.float64)
     share[_always(_around(active, (begin + end) / 2, STEADY_SECONDS))] = 0
+    if mains is not None:
+        hertz = np.arange(len(share)) * SOUND_RATE / FRAME
+        beside = np.abs(hertz - mains * np.round(hertz / mains))
+        share[(beside < SOUND_RATE / FRAME) & (hertz < MAINS_TOP_HZ)] = 0
     return float(np.sum(np.sort(_heights(share))[-STRONGEST:]))
 
 
