@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import UUID, uuid4
 
 import pytest
@@ -27,14 +28,16 @@ from tests.core.factories import (
     expire_leases,
     extract,
 )
+from tests.core.webhooks.factories import ALL, create_endpoint, deliveries_of
 
 SPANS = [Span(index=1, start=2.0, end=4.0), Span(index=3, start=6.0, end=8.0)]
 SPEAKERS = {"vit": "sha256:a"}
+OWNER = "newsroom"
 
 
 def judged_once(session: Session, terms: Terms = analyses.ORDINARY) -> Analysis:
     """Its branches and its first fusion are closed; the fleet is owed."""
-    analysis = create_analysis(session, terms=terms, stability=True)
+    analysis = create_analysis(session, create_caller(session, OWNER), terms=terms, stability=True)
     extract(session, analysis, build_manifest(sound=False))
     results.record_findings(session, claim_step(session, analysis.id, Stage.VIDEO), [])
     claim = claim_step(session, analysis.id, Stage.FUSE)
@@ -164,6 +167,18 @@ def test_branches_that_were_lost_are_named_at_the_second_fusion_as_at_the_first(
     dossier = compile_dossier(session, analysis.id)
     assert dossier.branches == ()
     assert {one.reason for one in dossier.outcomes} == {"decoder_crashed"}
+
+
+def test_watchers_hear_of_the_variants_once_all_are_done(session: Session) -> None:
+    create_endpoint(session, owner=OWNER, events=ALL)
+    analysis = judged_once(session)
+    for shard in range(len(Variant)):
+        stages = [json.loads(one.body)["data"].get("stage") for one in deliveries_of(session)]
+        assert Stage.STABILITY.value not in stages
+        assert Stage.FUSE.value not in stages, "it is not done with the first"
+        measured(session, analysis.id, shard)
+    *_, last = deliveries_of(session)
+    assert json.loads(last.body)["data"]["stage"] == Stage.STABILITY.value
 
 
 # The lane
