@@ -29,8 +29,7 @@ VERDICTS: Final = {
     "DEEPFAKE": Meaning(
         "DEEPFAKE",
         "Signs of manipulation",
-        "Neighbouring parts of this file score as manipulated, more than chance explains. "
-        "They are marked below.",
+        "Parts of this file score as manipulated, more than chance explains. They are marked below.",
         "It is a measurement by models that make mistakes, not a proof. It does not say who changed the "
         "file, how, or why.",
         "fake",
