@@ -90,7 +90,7 @@ class LipSync(Frozen):
     correlation: Annotated[float, Field(ge=-1, le=1)]  #: highest within the lags that were tried
     lag_seconds: float  #: positive: the sound comes later than the picture
     seconds: float  #: of voiced, visible time it was measured on
-    null_share: Probability  #: share of real talkers that match no better (docs/detection.md); low: mismatch
+    null_share: Probability  #: share of real talkers that match no better (docs/lips.md); low: mismatch
 
 
 class Track(Frozen):
