@@ -48,6 +48,8 @@ def test_every_call_of_this_version_is_there(document: dict[str, Any]) -> None:
         ("get", "/v1/erasures/{analysis_id}"),
         ("get", "/v1/audit"),
         ("get", "/v1/analyses/{analysis_id}/intervals"),
+        ("get", "/v1/analyses/{analysis_id}/feedback"),
+        ("post", "/v1/analyses/{analysis_id}/feedback"),
         ("get", "/v1/analyses/{analysis_id}/report.html"),
         ("get", "/v1/analyses/{analysis_id}/tracks"),
         ("get", "/v1/analyses/{analysis_id}/tracks/{track}.jpg"),
