@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.dependencies import Reader
+from api.detector_schemas import Detectors, Worker
 from api.openapi import problems
-from api.schemas import Detectors, Worker
 from core import fleet
 from core.db import read
 
