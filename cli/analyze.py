@@ -55,6 +55,22 @@ CONFLICT: Final = 409
 #: These answers would be the same for every other file.
 REFUSES_ALL: Final = frozenset({401, 403})
 
+# What may be asked of an analysis, as the command line says it.
+Seconds = Annotated[float | None, typer.Option(min=1, max=5, help="Length of an interval.")]
+Frames = Annotated[int | None, typer.Option(min=1, max=25, help="Frames looked at in each.")]
+Point = Annotated[
+    OperatingPoint | None,
+    typer.Option(help="How errors are weighed: at most 1 or 5 of 100 accused wrongly, or balanced."),
+]
+Stability = Annotated[
+    bool, typer.Option("--stability", help="Score re-encoded, scaled and cropped copies too.")
+]
+Deadline = Annotated[int | None, typer.Option(min=10, help="Seconds; what is not done by then is failed.")]
+Hours = Annotated[
+    int | None,
+    typer.Option(min=0, max=MAX_RETENTION_HOURS, help="How long the server keeps the file afterwards."),
+]
+
 
 def gravest(outcomes: Iterable[Outcome]) -> Outcome:
     """The one that decides for all; REAL when there are none."""
@@ -278,27 +294,13 @@ def analyze(
         Path | None, typer.Option(dir_okay=False, help="Save the report as a page to read and print.")
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait for the report, or print id and address.")] = True,
-    interval_seconds: Annotated[
-        float | None, typer.Option(min=1, max=5, help="Length of an interval.")
-    ] = None,
-    frames_per_interval: Annotated[
-        int | None, typer.Option(min=1, max=25, help="Frames looked at in each.")
-    ] = None,
-    operating_point: Annotated[
-        OperatingPoint | None,
-        typer.Option(help="How errors are weighed: at most 1 or 5 of 100 accused wrongly, or balanced."),
-    ] = None,
-    stability: Annotated[
-        bool, typer.Option("--stability", help="Score re-encoded, scaled and cropped copies too.")
-    ] = False,
+    interval_seconds: Seconds = None,
+    frames_per_interval: Frames = None,
+    operating_point: Point = None,
+    stability: Stability = False,
     lane: Annotated[Lane | None, typer.Option(help="How urgent it is.")] = None,
-    deadline: Annotated[
-        int | None, typer.Option(min=10, help="Seconds; what is not done by then is failed.")
-    ] = None,
-    retention_hours: Annotated[
-        int | None,
-        typer.Option(min=0, max=MAX_RETENTION_HOURS, help="How long the server keeps the file afterwards."),
-    ] = None,
+    deadline: Deadline = None,
+    retention_hours: Hours = None,
     in_parts: Annotated[
         bool, typer.Option("--direct", help="Send in parts, straight to the storage; goes on after a break.")
     ] = False,
