@@ -102,6 +102,15 @@ def test_a_missing_detector_says_how_to_mend_it(http: httpx2.Client) -> None:
 
 
 @pytest.mark.usefixtures("broker", "bucket")
+def test_a_detector_that_only_informs_takes_nobodys_place(http: httpx2.Client) -> None:
+    informs = {"modality": "video", "role": "trace", "loaded": True, "id": "org/trace"}
+    announce({**MISSING, "modality": "video"}, informs, {**MISSING, "loaded": True})
+    components = ready(http)[2]
+    assert components["detectors"]["detail"] == "no detector for: video"
+    assert components["detectors"]["facts"]["video"]["id"] is None
+
+
+@pytest.mark.usefixtures("broker", "bucket")
 def test_one_worker_with_the_detector_is_enough(http: httpx2.Client) -> None:
     announce(LOADED, MISSING)
     announce({**MISSING, "loaded": True}, queues=(Queue.AUDIO,))

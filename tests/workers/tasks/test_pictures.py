@@ -13,6 +13,7 @@ import pytest
 from core import analyses, db, retention, steps
 from core.config import ModelSettings
 from core.domain import Reason, Stage
+from core.errors import DetectorUnavailable
 from core.evidence import KeyPicture, TraceFinding
 from core.models import Interval, Step
 from core.queue import Queue
@@ -24,11 +25,12 @@ from tests.workers.detectors.stand_ins import checkpoint, wish
 from tests.workers.detectors.test_traces import Tracing
 from tests.workers.tasks.conftest import SAMPLES, Submit, hold
 from tests.workers.tasks.test_pipeline import ended, intervals
+from workers.detectors import blend_trace
 from workers.process import this_process
 from workers.tasks.audio import score_voice
 from workers.tasks.extract import extract_media
 from workers.tasks.fuse import judge_evidence
-from workers.tasks.video import score_faces
+from workers.tasks.video import open_eyes, score_faces
 
 CLIP = SAMPLES / "pkg_face_photo_real_speech.mp4"
 
@@ -150,6 +152,21 @@ def test_without_weights_the_trace_detector_speaks_all_the_same(submit: Submit, 
     report = ended(judged(identity)).report
     assert report is not None
     assert report["overall_scores"]["overall_video_score"] is None
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_damaged_files_of_the_trace_detector_cost_the_trace_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(blend_trace, "WEIGHTS", tmp_path / "nothing")
+    point_settings(DEEPDEFEND_MODELS__BLEND_TRACE="on")
+    try:
+        assert this_process().trace() is None
+        with pytest.raises(DetectorUnavailable) as caught:
+            open_eyes()
+        assert caught.value.code == "no_detector_weights"  # of the detector that scores
+    finally:
+        point_settings(DEEPDEFEND_MODELS__BLEND_TRACE=ModelSettings().blend_trace)
 
 
 @pytest.mark.usefixtures("accusing", "tracing")
