@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 PYTEST ?= $(BIN)/pytest
-SOURCES := api bench chaos cli core fuzz migrations tests workers
+SOURCES := api bench chaos cli core fuzz migrations tests training workers
 
 .PHONY: help setup demo up test check lint types imports check-docker pytest coverage format bench chaos fuzz lock sbom audit clean
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CODE = ("api", "cli", "core", "deploy", "evaluation", "migrations", "workers")
-ROOMS = (*CODE, "bench", "chaos", "fuzz", ".ci")
+ROOMS = (*CODE, "bench", "chaos", "fuzz", "training", ".ci")
 SOURCES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FILE_LINES, FUNCTION_LINES = 400, 60

@@ -1,0 +1,1 @@
+"""blend-trace: blending, damage, split, tables."""

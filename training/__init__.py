@@ -1,0 +1,1 @@
+"""How the weights that this repository carries were made and measured; no part of the product."""
