@@ -120,7 +120,8 @@ def rows(name: str, original: Look, found: dict[Variant, Look], duration: float)
     """Of the table: a row for each detector that spoke, and one for the seconds."""
     told = []
     for label, of in (("trace", trace_of), ("score", score_of)):
-        before = original.scores(of)
+        again = {index for look in found.values() for index in look.findings}
+        before = {index: score for index, score in original.scores(of).items() if index in again}
         if before:
             cells = [cell(before, look.scores(of)) for look in found.values()]
             span = f"{min(before.values()):.2f}-{max(before.values()):.2f}"
