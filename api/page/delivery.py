@@ -48,19 +48,30 @@ def stability(material: Material) -> Stability | None:
     if not isinstance(found, dict):
         return Stability(f"Not measured: {plain(reason)}.", False, (), "") if reason else None  # noqa: FBT003
     flips = found.get("flips") is True
-    original = shown(found.get("verdict"))
-    words = (
-        f"At least one copy gets another verdict than {original}: that is why the answer is inconclusive."
-        if flips
-        else f"No copy that could be measured gets another verdict than {original}."
-    )
     places = [shown(place) for place in found.get("intervals") or () if isinstance(place, str)]
     return Stability(
-        words=words,
+        words=_outcome(found, flips=flips),
         flips=flips,
         rows=tuple(_delivery(row) for row in objects(found.get("variants"))),
         measured=f"{counted(len(places), 'interval')}: {', '.join(places)} s" if places else "",
     )
+
+
+def _outcome(found: dict[str, Any], *, flips: bool) -> str:
+    """What the copies say, and no more: an answer that was open stays open, whatever they get."""
+    original = shown(found.get("verdict"))
+    verdicts = [told for row in objects(found.get("variants")) if (told := word(row.get("verdict")))]
+    if flips:
+        return (
+            f"At least one copy gets another verdict than {original}: that is why the answer is inconclusive."
+        )
+    if not verdicts:
+        return "No copy could be measured: whether the answer survives is not known."
+    if any(told != found.get("verdict") for told in verdicts):
+        return (
+            f"At least one copy gets another verdict than {original}, which was no firm answer to begin with."
+        )
+    return f"No copy that could be measured gets another verdict than {original}."
 
 
 def _delivery(row: dict[str, Any]) -> Delivery:

@@ -10,7 +10,7 @@ from api.page.figures import counted, measured, plain
 from api.page.gallery import address
 from api.page.lanes import place, suspicious_spans
 from api.page.material import Material
-from api.page.reading import number, objects, word
+from api.page.reading import at, number, objects, word
 from core.domain import Modality
 from core.evidence import Splice
 
@@ -34,7 +34,7 @@ class Sound:
     """What the page shows of the sound."""
 
     spectrogram: Markup | None  #: a data: address
-    erased: bool
+    lost: bool  #: it was drawn, and cannot be shown: erased with the file, or not read just now
     suspicious: list[tuple[str, str, str]]  #: begin and width in percent, label
     splices: list[tuple[str, Splice]]
     signals: list[SignalRow]
@@ -42,7 +42,7 @@ class Sound:
     @property
     def is_there(self) -> bool:
         """Whether there is anything to show."""
-        return bool(self.spectrogram or self.erased or self.signals or self.splices)
+        return bool(self.spectrogram or self.lost or self.signals or self.splices)
 
 
 def sound(material: Material) -> Sound:
@@ -51,11 +51,16 @@ def sound(material: Material) -> Sound:
     picture = address(material, material.spectrogram)
     return Sound(
         spectrogram=picture,
-        erased=picture is None and material.spectrogram is not None,
+        lost=picture is None and (material.spectrogram is not None or (material.erased and _heard(material))),
         suspicious=suspicious_spans(material, Modality.AUDIO),
         splices=[(place(material, splice.time, splice.time)[0], splice) for splice in splices],
         signals=[_signal(found) for found in objects(material.report.get("signals"))],
     )
+
+
+def _heard(material: Material) -> bool:
+    """Whether the file has sound: its spectrogram goes with it, and so does the spectrogram's name."""
+    return at(material.report, "provenance", "facts", "audio") is not None
 
 
 def _signal(found: dict[str, object]) -> SignalRow:

@@ -45,7 +45,7 @@ VERDICTS: Final = {
     "INCONCLUSIVE": Meaning(
         "INCONCLUSIVE",
         "The evidence does not allow an answer",
-        "This is an answer: the detectors were asked, and what they measured supports neither verdict.",
+        "This is an answer: what could be measured, if anything could, supports neither verdict.",
         "It does not mean “probably real”, nor “probably fake”. The reasons below say what was missing.",
         "open",
     ),

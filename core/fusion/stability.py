@@ -52,7 +52,7 @@ class Outcome(Frozen):
     variant: Variant
     intervals: tuple[Remeasured, ...] = ()
     reason: str | None = None  #: stable code: why the variant was not measured
-    seconds: float | None = None  #: from the first attempt's start to its end
+    seconds: float | None = None  #: that the attempt took which measured it
 
 
 class Spread(Frozen):
@@ -73,7 +73,7 @@ class VariantResult(Frozen):
     traces: Spread | None = Field(description="Of the trace detector")
     unmeasured: dict[Reason, int] = Field(description="Intervals that lost their score, by reason")
     verdict: Verdict | None = Field(description="With its scores; null: nothing was measured twice")
-    flips: bool = Field(description="It is another verdict than the original's")
+    flips: bool = Field(description="It is not the original's DEEPFAKE or REAL")
     reason: str | None = Field(description="Why the variant was not measured")
     seconds: float | None = Field(description="Of work that it took")
 
@@ -82,10 +82,10 @@ class Stability(Frozen):
     """What becomes of the verdict in other deliveries of the same file."""
 
     verdict: Verdict = Field(description="Of the original, before a flip made it INCONCLUSIVE")
-    flips: bool = Field(description="At least one variant gets another verdict")
+    flips: bool = Field(description="At least one variant does not get the original's DEEPFAKE or REAL")
     intervals: tuple[str, ...] = Field(description="Which were measured again", examples=[["4.0-6.0"]])
     max_change: float | None = Field(description="Of the deciding score over all variants, with its sign")
-    seconds: float = Field(description="Of work that all of it took")
+    seconds: float = Field(description="Of work on the variants that were measured")
     variants: tuple[VariantResult, ...]
 
 

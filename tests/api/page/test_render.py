@@ -53,6 +53,29 @@ def test_what_becomes_of_it_elsewhere_and_what_lips_say_is_told_and_decides_noth
     assert "survive being passed on" not in text(render(replace(found, report=never)))
 
 
+def test_copies_that_say_nothing_or_something_of_an_open_answer_are_not_called_stable() -> None:
+    found = materials.accused()
+    told = found.report["stability"] | {"flips": False}
+    unmeasured = [one | {"verdict": None, "flips": False} for one in told["variants"]]
+    nothing = {**found.report, "stability": told | {"variants": unmeasured}}
+    words = text(render(replace(found, report=nothing)))
+    assert "No copy could be measured" in words
+    assert "No copy that could be measured gets another verdict" not in words
+    firm = [told["variants"][0] | {"verdict": "DEEPFAKE", "flips": False}]
+    undecided = {**found.report, "stability": told | {"verdict": "INCONCLUSIVE", "variants": firm}}
+    words = text(render(replace(found, report=undecided)))
+    assert "At least one copy gets another verdict than INCONCLUSIVE, which was no firm answer" in words
+
+
+def test_a_spectrogram_that_could_not_be_read_is_not_called_erased() -> None:
+    found = materials.accused()
+    section = text(render(replace(found, pictures={}))).partition(" Sound ")[2]
+    assert "could not be read" in section
+    assert "erased with the file" not in section
+    gone = render(replace(found, pictures={}, spectrogram=None, stills={}, erased=True))
+    assert "erased with the file" in text(gone).partition(" Sound ")[2]
+
+
 def test_a_calibrated_detector_says_from_what_and_an_operating_point_whether_it_holds() -> None:
     found = materials.accused()
     made = {
