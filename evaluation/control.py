@@ -55,9 +55,9 @@ class Comparison(Frozen):
         if self.beaten:
             return "It ranks these files better than the shortcut control does."
         return (
-            "It does not beat the shortcut control: colour, sharpness, size, duration, loudness and "
-            "bandwidth tell these files apart as well as it does, so its figures here say little about "
-            "manipulation."
+            "It does not clearly beat the shortcut control: colour, sharpness, size, duration, loudness "
+            "and bandwidth may tell these files apart as well as it does, so its figures here say little "
+            "about manipulation."
         )
 
 

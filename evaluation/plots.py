@@ -127,7 +127,7 @@ def _roc(evaluation: Evaluation) -> Figure | None:
     for one in shown:
         x, y = zip(*one.roc, strict=True)
         colour = COLOURS[one.subject]
-        axes.step(x, y, where="post", color=colour, linewidth=1.8, label=_named(one))
+        axes.plot(x, y, color=colour, linewidth=1.8, label=_named(one))
     _control_curve(axes, evaluation)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     _labels(axes, "unaltered files flagged", "altered files found")
@@ -147,7 +147,7 @@ def _control_curve(axes: Axes, evaluation: Evaluation) -> None:
         return
     x, y, _ = metrics.roc(fake, np.array([scores[one.sha256] for one in kept]))
     label = f"shortcut control, AUC {evaluation.control.auc.value:.2f}, n = {len(kept)}"
-    axes.step(x, y, where="post", color=FAINT, linewidth=1.4, linestyle="--", label=label)
+    axes.plot(x, y, color=FAINT, linewidth=1.4, linestyle="--", label=label)
 
 
 def _risk(evaluation: Evaluation) -> Figure | None:
