@@ -219,6 +219,11 @@ class DetectorIdentity(Frozen):
     calibration: CalibrationSummary | None = None  #: null exactly when it is not calibrated
     test_only: bool = False  #: made for a test; its scores mean nothing
 
+    @property
+    def mark(self) -> str:
+        """What two scores of a detector must share to be compared: its weights, and their calibration."""
+        return " ".join([self.digest, *([self.calibration.digest] if self.calibration else [])])
+
 
 class FaceScore(Frozen):
     """A detector's answer on one crop, placed in its frame."""

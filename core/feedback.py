@@ -97,13 +97,18 @@ def find(session: Session, owner: str, analysis_id: UUID) -> Feedback:
 def labelled_files(session: Session, owner: str | None = None) -> Iterator[LabelledFile]:
     """Every labelled file that has not been erased, of one owner or of all, in the order of the labels.
 
+    A file that retention took from the labelled analysis counts as erased, whichever still needs it.
     The same bytes may be labelled more than once, by one owner or by several.
     """
     query = (
         select(Feedback.analysis_id, Analysis.owner, Feedback.label, Media.sha256, Media.object_key)
         .join(Analysis, Analysis.id == Feedback.analysis_id)
         .join(Media, Media.id == Analysis.media_id)
-        .where(Media.erased_at.is_(None), *([Analysis.owner == owner] if owner is not None else []))
+        .where(
+            Media.erased_at.is_(None),
+            Analysis.media_erased_at.is_(None),
+            *([Analysis.owner == owner] if owner is not None else []),
+        )
         .order_by(Feedback.at, Feedback.analysis_id)
     )
     for identity, whose, label, sha256, key in session.execute(query):

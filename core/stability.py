@@ -15,7 +15,7 @@ from core.errors import Conflict, NotFound
 from core.fusion.stability import Outcome
 from core.keys import Caller
 from core.models import Analysis, Media
-from core.webhooks import events
+from core.webhooks import endpoints, events
 
 #: Shard of the fusion that comes after the variants.
 SECOND: Final = 1
@@ -26,7 +26,7 @@ def owe_variants(
 ) -> None:
     """Close the first fusion and owe what must come before the second, in one transaction. Raises Fenced.
 
-    `speakers` are the digests by id of the detectors that scored the original: no other is comparable.
+    `speakers` are the marks by id of the detectors that scored the original: no other is comparable.
     """
     analyses.touch(session, claim.analysis_id)
     steps.finish(session, claim, detail={"deferred": Stage.STABILITY.value, "intervals": len(spans)})
@@ -51,7 +51,7 @@ def ask_again(session: Session, *, caller: Caller, analysis_id: UUID, lane: Lane
     """Accept a new analysis of the same stored file that measures stability; reports never change.
 
     It is served and kept as the first was, in the given lane. Raises TooManyRequests; NotFound, also for
-    another owner's; Conflict `not_ended`, `no_report` or `media_erased`.
+    another owner's; Conflict `not_ended`, `no_report` or `media_erased`; what `check_address` raises.
     """
     quotas.take_place(session, caller.key_id)
     row = _locked(session, caller.owner, analysis_id)
@@ -61,6 +61,7 @@ def ask_again(session: Session, *, caller: Caller, analysis_id: UUID, lane: Lane
         raise Conflict(f"it has no report: {row.status}", code="no_report")
     if row.media_erased_at is not None or row.file.erased_at is not None:
         raise Conflict("its file has been erased", code="media_erased")
+    endpoints.check_address(session, caller.owner, row.webhook_url)
     options = Options.model_validate(row.options).model_copy(update={"stability": True})
     wishes: dict[str, Any] = {"retention_hours": row.retention_hours, "webhook_url": row.webhook_url}
     return analyses.accept(

@@ -117,3 +117,13 @@ def test_labelled_files_are_those_that_are_still_stored(owner: Caller) -> None:
         assert list(feedback.labelled_files(session, owner.owner)) == found
     assert [(one.analysis_id, one.label, one.owner) for one in found] == [(kept, Label.REAL, owner.owner)]
     assert found[0].object_key.startswith("media/")
+
+
+def test_a_file_that_another_analysis_keeps_is_gone_for_the_one_whose_time_is_over(owner: Caller) -> None:
+    over = ended(submitted(owner, content=b"the same", retention_hours=0))
+    kept = ended(submitted(owner, content=b"the same"))
+    for identity in (over, kept):
+        give(owner, identity)
+    retention.erase_media_if_due(over)
+    with db.read() as session:
+        assert [one.analysis_id for one in feedback.labelled_files(session)] == [kept]

@@ -13,7 +13,7 @@ from core import analyses, outbox, results, retention, stability, steps
 from core.config import settings
 from core.domain import AnalysisStatus, Lane, Span, Stage, StepStatus, Terms, Variant
 from core.dossier import compile_dossier
-from core.errors import Conflict, DeepDefendError, Fenced, NotFound, TooManyRequests
+from core.errors import Conflict, DeepDefendError, Fenced, InvalidOption, NotFound, TooManyRequests
 from core.fusion.stability import Outcome, Remeasured
 from core.keys import Caller
 from core.models import Analysis, Media, Step
@@ -282,6 +282,18 @@ def test_the_file_stays_for_as_long_as_the_second_analysis_needs_it(session: Ses
     past(session)
     assert retention.condemn_media(session, second.id, actor="dispatcher") is not None
     assert session.scalars(select(Media)).one().erased_at is not None
+
+
+def test_what_could_no_longer_be_told_is_refused(session: Session) -> None:
+    caller = create_caller(session, OWNER)
+    endpoint, _ = create_endpoint(session, OWNER, url=None)
+    first = completed(session, caller, terms=Terms(webhook_url="https://hooks.example/told"))
+    assert stability.ask_again(session, caller=caller, analysis_id=first.id).webhook_url == first.webhook_url
+    session.delete(endpoint)
+    session.flush()
+    with pytest.raises(InvalidOption) as caught:
+        stability.ask_again(session, caller=caller, analysis_id=first.id)
+    assert caught.value.code == "no_webhook_secret"
 
 
 def test_it_takes_a_place_of_the_key(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:

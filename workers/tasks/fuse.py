@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from core.db import read, transaction
 from core.domain import Modality, Reason, Span, Stage
 from core.dossier import Dossier, compile_dossier
 from core.errors import StorageError
+from core.evidence import DetectorIdentity
 from core.fusion.inputs import IntervalEvidence
 from core.fusion.judgement import Judgement
 from core.fusion.narrators.narrate import narrate
@@ -103,11 +105,17 @@ def parts_to_measure(dossier: Dossier) -> list[Span]:
 
 def _defer(hold: Hold, dossier: Dossier, parts: Sequence[Span]) -> None:
     """Owe the variants and a second fusion; the working files stay until that one has judged."""
-    speakers = {one.id: one.digest for one in dossier.detectors if one.modality is Modality.VIDEO}
     hold.check()
     with transaction() as session:
-        stability.owe_variants(session, hold.claim, parts, speakers)
+        stability.owe_variants(session, hold.claim, parts, _speakers(dossier.detectors))
     failpoints.reach(failpoints.Point.FUSE_DEFERRED)
+
+
+def _speakers(detectors: Sequence[DetectorIdentity]) -> dict[str, str]:
+    """Marks by id of those who looked; who looked before and after an update can be compared with nobody."""
+    looked = [one for one in detectors if one.modality is Modality.VIDEO]
+    times = Counter(one.id for one in looked)
+    return {one.id: one.mark for one in looked if times[one.id] == 1}
 
 
 def _may_ask() -> bool:

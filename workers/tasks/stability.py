@@ -68,15 +68,17 @@ def measure_variant(hold: Hold) -> None:
         stability.record_variant(session, hold.claim, outcome)
 
 
-def _same_eyes(digests: dict[str, str]) -> Eyes:
+def _same_eyes(marks: dict[str, str]) -> Eyes:
     """The detectors that scored the original. Raises DetectorUnavailable, `detector_changed` among others."""
     eyes = open_eyes()
     same = [
-        one if one is not None and digests.get(one.identity.id) == one.identity.digest else None
+        one if one is not None and marks.get(one.identity.id) == one.identity.mark else None
         for one in (eyes.detector, eyes.trace)
     ]
     if not any(same):
-        raise DetectorUnavailable("The original was scored with other weights.", code="detector_changed")
+        raise DetectorUnavailable(
+            "The original was scored with other weights, or calibrated otherwise.", code="detector_changed"
+        )
     return Eyes(same[0], cast("BlendTrace | None", same[1]), None)
 
 

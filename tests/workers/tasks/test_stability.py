@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -11,20 +13,22 @@ import pytest
 from core import db, stability, steps
 from core.config import ModelSettings
 from core.domain import Stage, StepStatus, Variant
-from core.errors import Fenced
+from core.errors import DetectorUnavailable, Fenced
 from core.storage import storage
 from tests.checkpoints import edit_json, make_image_checkpoint
 from tests.conftest import point_settings
+from tests.core.fusion.samples import VIT, fitted
 from tests.system.media import FACE_AND_VOICE, VOICE, ffmpeg
 from tests.workers.tasks.conftest import Submit, hold, stages_of
 from tests.workers.tasks.test_pipeline import ended, intervals
 from workers.base import run_step
+from workers.detectors.base import FrameDetector
 from workers.process import this_process
 from workers.tasks import artifacts
 from workers.tasks.extract import extract_media
-from workers.tasks.fuse import judge_evidence
-from workers.tasks.stability import measure_variant
-from workers.tasks.video import score_faces
+from workers.tasks.fuse import _speakers, judge_evidence
+from workers.tasks.stability import _same_eyes, measure_variant
+from workers.tasks.video import Eyes, score_faces
 
 SECONDS = 4
 FLEET = [("stability", n, "pending", None) for n in range(len(Variant))]
@@ -130,6 +134,19 @@ def test_a_variant_that_fails_is_a_reason_and_one_that_is_canceled_writes_nothin
     assert reasons[1] == ("skipped", "detector_changed")
     assert reasons[2] == ("failed", "unsupported_format")
     assert ended(identity).status == "processing"
+
+
+def test_only_the_same_weights_with_the_same_calibration_speak_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bare, now = VIT, fitted(VIT)
+    eyes = Eyes(cast("FrameDetector", SimpleNamespace(identity=now)), None, None)
+    monkeypatch.setattr("workers.tasks.stability.open_eyes", lambda: eyes)
+    assert _same_eyes(_speakers([now])).detector is eyes.detector
+    for told in (_speakers([bare]), _speakers([bare, now]), {}):
+        with pytest.raises(DetectorUnavailable) as caught:
+            _same_eyes(told)
+        assert caught.value.code == "detector_changed"
 
 
 def test_where_there_is_nothing_to_measure_the_first_fusion_is_the_last(
