@@ -88,7 +88,7 @@ def _sight(
     lasting = tuple(one for one in found if not (flickers and lengths.get(one.track) == 1))
     if lasting:
         return Sight(index, lasting, None)
-    return Sight(index, (), _why(manifest, frames) if found else manifest.unseen(frames))
+    return Sight(index, (), _why(frames) if found else manifest.unseen(frames))
 
 
 def _scorable(frame: Frame, shard: CropShard) -> list[Seen]:
@@ -101,7 +101,13 @@ def _scorable(frame: Frame, shard: CropShard) -> list[Seen]:
     return found
 
 
-def _why(manifest: Manifest, frames: Sequence[Frame]) -> Reason:
-    """The commonest reason, where what could be scored was too short."""
+def _why(frames: Sequence[Frame]) -> Reason:
+    """The commonest reason, where what could be scored was too short.
+
+    A face in at least half of the frames that is another one each time is no flicker: it is there and cannot
+    be followed. A gap, then, so that quick cuts take no picture out of the way of REAL.
+    """
     reasons = [face.reason or Reason.TOO_SHORT for frame in frames for face in frame.faces]
-    return max(sorted(set(reasons)), key=reasons.count) if reasons else manifest.unseen(frames)
+    found = max(sorted(set(reasons)), key=reasons.count)
+    fleeting = sum(any(face.reason is None for face in frame.faces) for frame in frames)
+    return Reason.OUT_OF_DOMAIN if found is Reason.TOO_SHORT and 2 * fleeting >= len(frames) else found

@@ -7,6 +7,7 @@ import pytest
 
 from core.domain import Reason
 from core.evidence import Face, Manifest, Track
+from core.fusion.inputs import NOTHING_TO_SCORE
 from tests.workers.detectors.test_look import face, manifest, shard
 from workers.detectors.sight import by_track, sights
 
@@ -28,6 +29,14 @@ def test_a_face_seen_once_among_many_frames_is_too_short() -> None:
     video = tracked(manifest([frames([face(0)], [], [], [], [])]), t0=1)
     (found,) = sights(video, shard(1, 0))
     assert (found.seen, found.reason) == ((), Reason.TOO_SHORT)
+
+
+def test_another_face_in_every_frame_is_a_gap_and_no_absence() -> None:
+    """Quick cuts must not take the picture out of the way of REAL."""
+    video = tracked(manifest([frames(*([face(n, n)] for n in range(5)))]), t0=1, t1=1, t2=1, t3=1, t4=1)
+    (found,) = sights(video, shard(5, 0))
+    assert (found.seen, found.reason) == ((), Reason.OUT_OF_DOMAIN)
+    assert found.reason not in NOTHING_TO_SCORE
 
 
 def test_it_is_left_out_beside_one_that_lasts() -> None:
