@@ -49,6 +49,12 @@ def test_a_page_needs_this_server_only(http: httpx2.Client, page: str) -> None:
             assert http.get(link).status_code in {200, 503}, f"{link} leads nowhere"
 
 
+def test_the_first_page_asks_for_what_the_decoder_takes(http: httpx2.Client) -> None:
+    page = http.get("/").text
+    assert 'accept="video/*,audio/*"' in page, "a photograph would be refused as an unsupported format"
+    assert "or a picture" not in page
+
+
 @pytest.mark.parametrize("page", ["/", "/docs"])
 def test_a_page_has_a_policy_that_keeps_strangers_out(http: httpx2.Client, page: str) -> None:
     policy = http.get(page).headers["content-security-policy"]
