@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 
-from training.blend_trace.blend import self_blend
+from training.blend_trace import blend
 from training.blend_trace.faces import Group, Part, Picture, Portrait, find, split
 from training.blend_trace.measure import SEED
 from training.blend_trace.swap import Blending, swap
@@ -130,12 +130,18 @@ def _clips(folder: Path, people: Sequence[str], out: Path) -> Iterator[Row]:
 
 
 def _blended(frame: Picture, person: str, detector: FaceDetector) -> Picture:
-    """The same draw for every frame of a person, so that nothing flickers."""
+    """A changed copy pasted into the frame, by the same draw for every frame, so that nothing flickers.
+
+    Unlike in training the frame around it is left as it is: another colour of it all would tell them apart.
+    """
     face = find(frame, detector)
     if face is None:
         return frame
+    portrait = Portrait(person, Group.TALKER, frame, face, None)
     generator = np.random.default_rng(list(person.encode()))
-    return self_blend(Portrait(person, Group.TALKER, frame, face, None), generator)
+    copy = blend.shift(blend.restyle(frame, generator, portrait.box), portrait, generator)
+    mask = blend.soften(blend.region(portrait, generator), portrait.box, generator)[..., None]
+    return np.asarray(np.clip(copy * mask + frame * (1 - mask) + 0.5, 0, 255), np.uint8)
 
 
 def _encode(frames: Sequence[Picture], rate: Fraction, target: Path) -> None:

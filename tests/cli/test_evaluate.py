@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from evaluation import control, fitting
 from evaluation import run as runs
 from evaluation.measured import Measured
 from evaluation.panel import Panel
@@ -45,6 +47,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoints: dict[str,
         lines.append(f"{n}.mp4,{'fake' if n % 2 else 'real'},p{n // 4}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     monkeypatch.setattr(runs, "measure", scored)
+    monkeypatch.setattr(control, "REPEATS", 1)
     return tmp_path
 
 
@@ -128,7 +131,10 @@ def test_an_interruption_keeps_what_was_measured(here: Path, monkeypatch: pytest
     assert len(list(here.glob("deepdefend-evaluation/measured/*/*.json"))) == 9 + 1  # the conditions
 
 
-def test_calibrating_fits_tells_and_stores(here: Path, checkpoints: dict[str, Path]) -> None:
+def test_calibrating_fits_tells_and_stores(
+    here: Path, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fitting, "fit", partial(fitting.fit, simulated=50))
     words = ("calibrate", "--manifest", "labels.csv", "--detector", "video")
     tried = deepdefend(*words, "--dry-run")
     assert tried.exit_code == 0, tried.stderr
