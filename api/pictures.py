@@ -16,7 +16,7 @@ from core.errors import NotFound, PictureErased, StorageError
 from core.storage import storage
 
 log = logging.get(__name__)
-#: Reads of pictures in flight for pages, hung ones included: nothing else waits for them.
+#: Reads of pictures in flight, hung ones included: nothing else waits for them.
 PICTURE_THREADS: Final = 8
 #: How long a page waits for its pictures; without them it is still a report.
 PATIENCE_SECONDS: Final = 10

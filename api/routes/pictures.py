@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Response
+from anyio import to_thread
+from fastapi import APIRouter, Path, Request, Response
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from api import envelopes, pictures
 from api.dependencies import Reader
@@ -43,41 +45,60 @@ def list_tracks(analysis_id: UUID, caller: Reader) -> Tracks:
 
 
 @router.get("/{analysis_id}/tracks/{track}.jpg", response_class=Response, responses=JPEG)
-def get_track_picture(analysis_id: UUID, track: Number, caller: Reader) -> Response:
+async def get_track_picture(request: Request, analysis_id: UUID, track: Number, caller: Reader) -> Response:
     """A face at its sharpest."""
-    return _picture(caller, analysis_id, lambda session, row: kept.thumbnail_of(session, row, track))
+    return await _picture(
+        request, caller, analysis_id, lambda session, row: kept.thumbnail_of(session, row, track)
+    )
 
 
 @router.get("/{analysis_id}/frames/{interval}.jpg", response_class=Response, responses=JPEG)
-def get_frame(analysis_id: UUID, interval: Number, caller: Reader) -> Response:
+async def get_frame(request: Request, analysis_id: UUID, interval: Number, caller: Reader) -> Response:
     """The frame nearest to the middle of an interval; its longer side is at most 640 pixels."""
-    return _picture(caller, analysis_id, lambda session, row: kept.still_of(session, row, interval))
+    return await _picture(
+        request, caller, analysis_id, lambda session, row: kept.still_of(session, row, interval)
+    )
 
 
 @router.get("/{analysis_id}/intervals/{interval}/faces/{number}.jpg", response_class=Response, responses=JPEG)
-def get_face(analysis_id: UUID, interval: Number, number: Number, caller: Reader) -> Response:
+async def get_face(
+    request: Request, analysis_id: UUID, interval: Number, number: Number, caller: Reader
+) -> Response:
     """A suspicious face as the detector got it: number 0 is the first of the interval's `pictures`."""
-    return _picture(
-        caller, analysis_id, lambda session, row: kept.face_of(session, row, interval, number).crop
+    return await _picture(
+        request, caller, analysis_id, lambda session, row: kept.face_of(session, row, interval, number).crop
     )
 
 
 @router.get(
     "/{analysis_id}/intervals/{interval}/heatmaps/{number}.jpg", response_class=Response, responses=JPEG
 )
-def get_heatmap(analysis_id: UUID, interval: Number, number: Number, caller: Reader) -> Response:
+async def get_heatmap(
+    request: Request, analysis_id: UUID, interval: Number, number: Number, caller: Reader
+) -> Response:
     """The same face under a heatmap: where the model looked."""
-    return _picture(caller, analysis_id, lambda session, row: kept.heatmap_of(session, row, interval, number))
+    return await _picture(
+        request, caller, analysis_id, lambda session, row: kept.heatmap_of(session, row, interval, number)
+    )
 
 
 @router.get("/{analysis_id}/spectrogram.png", response_class=Response, responses=PNG)
-def get_spectrogram(analysis_id: UUID, caller: Reader) -> Response:
+async def get_spectrogram(request: Request, analysis_id: UUID, caller: Reader) -> Response:
     """The whole sound as a picture."""
-    return _picture(caller, analysis_id, lambda _session, row: kept.spectrogram_of(row))
+    return await _picture(request, caller, analysis_id, lambda _session, row: kept.spectrogram_of(row))
 
 
-def _picture(caller: Caller, analysis_id: UUID, key: Callable[[Session, models.Analysis], str]) -> Response:
-    """Raises NotFound, PictureErased, StorageError."""
+async def _picture(
+    request: Request, caller: Caller, analysis_id: UUID, key: Callable[[Session, models.Analysis], str]
+) -> Response:
+    """In the threads of pictures: a storage that hangs holds up nothing else.
+
+    Raises NotFound, PictureErased, StorageError.
+    """
+    found = await run_in_threadpool(_key, caller, analysis_id, key)
+    return await to_thread.run_sync(pictures.answer, found, limiter=request.app.state.picture_threads)
+
+
+def _key(caller: Caller, analysis_id: UUID, key: Callable[[Session, models.Analysis], str]) -> str:
     with read() as session:
-        found = key(session, analyses.find(session, caller.owner, analysis_id))
-    return pictures.answer(found)
+        return key(session, analyses.find(session, caller.owner, analysis_id))

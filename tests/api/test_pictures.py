@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Semaphore
 from uuid import UUID, uuid4
 
 import cv2
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 from sqlalchemy import func, update
 
+from api import pictures
 from core import analyses, db
+from core.errors import StorageError
 from core.models import Analysis, Track
 from core.storage import storage
 from tests.api import exhibits
@@ -82,6 +86,34 @@ def test_an_object_that_is_no_picture_is_not_served(http: httpx2.Client, shown: 
     answer = http.get(f"{shown}/frames/2.jpg")
     assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
     assert "script" not in answer.text
+
+
+def test_a_storage_that_hangs_holds_up_pictures_and_nothing_else(
+    http: httpx2.Client, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers = Semaphore(0), Event()
+
+    def hang(_key: str) -> bytes:
+        asked.release()
+        answers.wait()
+        raise StorageError
+
+    monkeypatch.setattr(pictures, "_read", hang)
+    crowd = 45  # more than the threads that serve everything else
+    with ThreadPoolExecutor(crowd) as pool:
+        try:
+            waiting = [
+                pool.submit(
+                    httpx2.get, f"{http.base_url}{shown}/frames/2.jpg", headers=http.headers, timeout=30
+                )
+                for _ in range(crowd)
+            ]
+            for _ in range(pictures.PICTURE_THREADS):
+                assert asked.acquire(timeout=30)
+            assert http.get(shown).status_code == 200
+        finally:
+            answers.set()
+        assert {one.result().status_code for one in waiting} == {503}
 
 
 def test_tracks_are_listed_with_scores_lips_and_where_to_look(http: httpx2.Client, shown: str) -> None:
