@@ -110,10 +110,22 @@ def test_edges_are_the_same_across_the_border_of_two_passes() -> None:
     assert whole[1][inside] == pytest.approx(late[1][late[0] > 1], abs=0.1)
 
 
+def test_hard_cuts_between_real_talkers_are_found_and_nothing_else_is() -> None:
+    """Five talkers one after another; the file says where by its length: five times 2.98 s."""
+    named = found(heard("media/real_five_talkers_cuts.mp4"))
+    assert named
+    assert all(min(abs(splice.time - 2.98 * n) for n in range(1, 5)) < 0.1 for splice in named)
+
+
+def test_the_ends_of_a_piece_are_no_joints() -> None:
+    wave = np.concatenate([silence(0.05), tone(211, 4, 0.3), silence(0.05)]) + noise(4.1, 1e-4)
+    assert found(wave) == ()
+
+
 def test_one_place_is_named_once_by_each_kind() -> None:
     times = np.array([1.0, 1.4, 2.2, 5.0])
-    peaks = splices._peaks("hum", times, np.array([40.0, 60.0, 50.0, 31.0]))
-    assert [(splice.time, splice.strength) for splice in peaks] == [(1.4, 2.0), (5.0, 1.033)]
+    peaks = splices._peaks("hum", times, np.array([80.0, 120.0, 90.0, 63.0]))
+    assert [(splice.time, splice.strength) for splice in peaks] == [(1.4, 2.0), (5.0, 1.05)]
 
 
 def test_splices_lie_in_their_interval_and_on_the_timeline() -> None:

@@ -28,7 +28,7 @@ STRAY: Final = 0.5
 #: Sound without which the frequency is not known well enough.
 LEAST_SECONDS: Final = 5.0
 #: How far the eight lines together stand above what is 1.5 to 6 Hz beside them, dB, each counting 30 at most.
-#: Speech without hum is below 45; speech over hum at -20 dB above 70.
+#: Speech is mostly below 45; speech over hum at -20 dB mostly above 70.
 STANDS_OUT_DB: Final = 50.0
 #: Phases are compared between so many steps before and after a moment.
 SIDE: Final = STEPS_PER_SECOND
@@ -123,7 +123,7 @@ def _demodulated(low: Floats, cycles: Floats, offset: float) -> Phasors:
 
 
 def _shifts(lines: Phasors, beside: list[Phasors]) -> tuple[Floats, Floats]:
-    """Times, and twenty-odd times surer than not: the log likelihood ratio of a common shift."""
+    """Times, and the log likelihood ratio of a shift that all harmonics share against none."""
     steps = lines.shape[1]
     if steps < 2 * SIDE + 2:
         return np.zeros(0), np.zeros(0)

@@ -18,10 +18,10 @@ from workers.detectors.signals.joints import GUARD_STEPS, SIDE_SECONDS, SMOOTH_S
 
 #: Chosen on four speakers and their coded copies for at most a handful an hour; docs/sound-signals.md.
 BOUNDS: Final[dict[SpliceKind, float]] = {
-    "background": 5.0,  #: dB, mean over 40 bands of the change of the background
-    "click": 22.0,  #: dB above its neighbourhood
+    "background": 6.5,  #: dB, mean over 40 bands of the change of the background; as of the signal
+    "click": 26.5,  #: dB above its neighbourhood; as of the signal: lip noise of readers reaches 26
     "phase": 17.0,  #: dB of the prediction error above its neighbourhood
-    "hum": 30.0,  #: log likelihood ratio of a shift
+    "hum": 60.0,  #: log likelihood ratio of a shift; voices over weak hum reach 58
     "bandwidth": 15.0,  #: dB that the bands above 4 kHz lose against those below
 }
 #: Two places of one kind this close are one.
@@ -32,6 +32,8 @@ APART_SECONDS: Final[dict[SpliceKind, float]] = {
     "hum": 1.0,
     "bandwidth": 1.5,
 }
+#: Where a piece begins or ends there is an edge, but no joint.
+EDGE_SECONDS: Final = 0.1
 #: Levels may stray so far from a background before they speak against it, dB.
 STRAY_DB: Final = 3.0
 #: What a step must stray by over all bands to speak for one side, and what it may say at most, dB.
@@ -39,6 +41,8 @@ LUCK_DB: Final = 12.0
 MOST_DB: Final = 60.0
 #: Of a lost band one side must have next to nothing up there: speech without a single hiss is above -32 dB.
 NARROW_DB: Final = -34.0
+#: And the other must have something, or a telephone's own strays would be joints.
+WIDE_DB: Final = -20.0
 #: Bands of the 40 that lie above 4 kHz, and between 1 and 3.4 kHz.
 HIGH: Final = slice(33, 40)
 MIDDLE: Final = slice(13, 28)
@@ -57,7 +61,10 @@ def find(wave: Wave, joints: Joints, checkpoint: Callable[[], None]) -> tuple[tu
         *_peaks("phase", *edges),
         *_peaks("hum", heard.times, heard.shifts),
     ]
-    return tuple(sorted(found, key=lambda splice: (splice.time, splice.kind))), heard
+    inside = [
+        splice for splice in found if EDGE_SECONDS < splice.time < len(wave) / SOUND_RATE - EDGE_SECONDS
+    ]
+    return tuple(sorted(inside, key=lambda splice: (splice.time, splice.kind))), heard
 
 
 def _peaks(kind: SpliceKind, times: Floats, sizes: Floats) -> list[Splice]:
@@ -84,7 +91,8 @@ def _bandwidth(levels: Levels) -> tuple[Floats, Floats]:
     at = np.arange(margin, len(levels) - margin)
     high = tops[:, HIGH].mean(axis=1) - tops[:, MIDDLE].mean(axis=1)
     before, after = high[at - GUARD_STEPS - side // 2], high[at + GUARD_STEPS + side // 2]
-    lost = np.where(np.minimum(before, after) < NARROW_DB, np.abs(after - before), 0)
+    told = (np.minimum(before, after) < NARROW_DB) & (np.maximum(before, after) > WIDE_DB)
+    lost = np.where(told, np.abs(after - before), 0)
     return centres(len(levels), SPECTRUM)[at], lost.astype(np.float64)
 
 
