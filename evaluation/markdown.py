@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+from core.domain import OperatingPoint
 from evaluation import words
 from evaluation.document import Evaluation
 from evaluation.figures import Counts, Figures
@@ -300,11 +301,12 @@ def _files(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _file(one: FileResult, subjects: Sequence[Subject]) -> Row:
-    scores = [
-        one.scores[subject].reason or ""
-        if one.scores[subject].value is None
-        else f"{one.scores[subject].value:.3f}"
-        for subject in subjects
-    ]
-    balanced = next((verdict.value for point, verdict in one.verdicts.items() if point == "balanced"), None)
-    return (plain(one.name), one.label.value, plain(one.group or ""), *scores, balanced or one.error or "")
+    known = (plain(one.name), one.label.value, plain(one.group or ""))
+    if one.error is not None:
+        return (*known, *("—" for _ in subjects), plain(f"{one.error}: {one.detail or ''}"))
+    scores = [one.scores[subject] for subject in subjects]
+    return (
+        *known,
+        *((score.reason or "") if score.value is None else f"{score.value:.3f}" for score in scores),
+        one.verdicts[OperatingPoint.BALANCED].value,
+    )

@@ -39,7 +39,8 @@ class FileResult(Frozen):
     sha256: str
     label: Label
     group: str | None
-    error: str | None = None
+    error: str | None = None  #: code: it could not be decoded
+    detail: str | None = None  #: the same in words
     scores: dict[Subject, Score] = {}
     verdicts: dict[OperatingPoint, Verdict] = {}
     confidence: float | None = None  #: of the balanced verdict, 0 to 100
@@ -59,6 +60,7 @@ def of_file(entry: Entry, measured: Measured, detectors: Sequence[DetectorIdenti
         "label": entry.label,
         "group": entry.group,
         "error": measured.error,
+        "detail": measured.detail,
         "statistics": measured.statistics,
     }
     if measured.facts is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -14,11 +15,17 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.main import app
+from core import analyses, db, feedback
+from core.analyses import StoredUpload
+from core.domain import Label, Options
+from core.keys import Caller
 from evaluation import control, fitting
 from evaluation import run as runs
 from evaluation.measured import Measured
 from evaluation.panel import Panel
 from tests.checkpoints import make_audio_checkpoint, make_image_checkpoint
+from tests.core.conftest import owner  # noqa: F401 - a fixture
+from tests.core.eraser import ended, put
 from tests.evaluation.made import measured
 from workers.detectors import calibrations
 
@@ -168,6 +175,36 @@ def test_feedback_needs_a_service(monkeypatch: pytest.MonkeyPatch, here: Path) -
     done = evaluate("--from-feedback", "--data-dir", str(here / "nowhere"))
     assert done.exit_code == 1
     assert "no stack has run" in done.stderr
+
+
+def test_feedback_is_evaluated_from_database_and_storage(
+    here: Path,
+    owner: Caller,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    content = b"what somebody sent"
+    sha256 = hashlib.sha256(content).hexdigest()
+    file = StoredUpload(sha256=sha256, size_bytes=len(content), object_key=put(f"media/{sha256}", content))
+    with db.transaction() as session:
+        identity = analyses.submit(session, caller=owner, source=file, options=Options()).analysis.id
+    ended(identity)
+    words = ("--from-feedback", "--out", "results")
+    nobody = evaluate(*words)
+    assert (nobody.exit_code, "nobody has labelled" in nobody.stderr) == (1, True)
+    with db.transaction() as session:
+        feedback.give(session, owner, identity, label=Label.FAKE, note="its maker says so")
+
+    def whole(path: Path, digest: str, _panel: Panel) -> Measured:
+        assert path.read_bytes() == content
+        return measured("it", [0.7, 0.8]).model_copy(update={"sha256": digest})
+
+    monkeypatch.setattr(runs, "measure", whole)
+    done = evaluate(*words, "--owner", owner.owner)
+    assert done.exit_code == 0, done.stderr
+    assert "1 labelled files that are still stored" in done.stderr
+    (found,) = json.loads((here / "results" / "evaluation.json").read_text())["files"]
+    assert (found["name"], found["label"], found["scores"]["video"]["value"]) == (str(identity), "fake", 0.75)
+    assert "its maker" not in (here / "results" / "evaluation.json").read_text()
 
 
 def test_the_words_of_both_rooms_are_the_same() -> None:

@@ -154,7 +154,9 @@ def test_what_was_not_scored_is_counted_by_its_reason() -> None:
     assert video.counts.unscored == {"undecodable_media": 1, "no_face": 1}
     assert video.abstention.answered.value == pytest.approx(12 / 14, abs=1e-6)
     assert max(share for share, _ in video.abstention.curve) == pytest.approx(12 / 14, abs=1e-6)
-    assert "1 file could not be decoded" in markdown.render(evaluation)
+    text = markdown.render(evaluation)
+    assert "1 file could not be decoded" in text
+    assert "| broken.mp4 | real |  | — | — | — | undecodable\\_media: damaged |" in text
 
 
 def test_one_kind_alone_is_no_comparison() -> None:
