@@ -194,6 +194,7 @@ class _Writer:
         self._begin = 0  # tick at which the part in hand begins
         self._shift = 0.0  # of the first part alone: our first frame is at nought
         self._tick = -TICKS
+        self._gap = 0  # ticks between the last two frames of a part, for which an MP4 shows its last one too
         self._last: Picture | None = None
 
     def add(self, number: int, time: float, frame: VideoFrame) -> None:
@@ -221,6 +222,7 @@ class _Writer:
             self._open(picture)
         elif self._last is not None and picture.shape != self._last.shape:
             picture = _resized(picture, self._last.shape[1::-1])
+        self._gap = tick - self._tick if self._tick >= self._begin else 0
         self._tick, self._last = tick, picture
         frame = VideoFrame.from_ndarray(picture, format="rgb24")
         frame.pts, frame.time_base = tick, Fraction(1, TICKS)
@@ -245,7 +247,7 @@ class _Writer:
         if self._container is None or self._last is None:
             return
         held = self._begin + int(_HELD * self._ticks(self.kept[-1]))
-        if self._tick < held:
+        if self._tick + self._gap < held:
             self._encode(self._last, held)
         self._container.mux(self._stream.encode(None))
         self._container.close()

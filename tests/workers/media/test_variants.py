@@ -156,6 +156,22 @@ def test_a_variant_is_extracted_as_the_original_was(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["work"]
 
 
+def test_pictures_that_come_slowly_make_no_further_interval(clip: Clip, tmp_path: Path) -> None:
+    path = clip("slow.mp4", "-f", "lavfi", "-i", "testsrc=s=64x64:r=5:d=6", "-c:v", "libx264")
+    options, spans, work = Options(interval_seconds=1), timeline(6.0, 1.0), tmp_path / "work"
+    work.mkdir()
+    manifest, where = extract_variant(
+        path,
+        work,
+        [spans[1], spans[3]],
+        Variant.CRF_23,
+        options=options,
+        limits=Limits(),
+        require_sandbox=False,
+    )
+    assert (len(manifest.spans), where) == (2, {0: 1, 1: 3})
+
+
 def test_a_picture_that_players_turn_is_upright(tmp_path: Path) -> None:
     source = shared("odd_rotated_portrait_displaymatrix.mp4")
     manifest, _ = made(source, tmp_path, [Span(index=0, start=0, end=2)], Variant.CRF_23)
