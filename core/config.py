@@ -101,7 +101,7 @@ class ModelSettings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: Annotated[int, Field(ge=1)] = 32  # ViT-B/16 at 32 keeps both CPU cores busy
     threads: Annotated[int, Field(ge=0)] = 0  # 0: torch's own choice
-    blend_trace: Literal["on", "off"] = "off"  # the bundled detector: docs/models/blend-trace.md says how good
+    blend_trace: Literal["on", "off"] = "off"  # the bundled detector; how good: docs/models/blend-trace.md
 
 
 Network = IPv4Network | IPv6Network
@@ -334,7 +334,7 @@ class LocalSettings(BaseSettings):
 
 
 def local_settings() -> LocalSettings:
-    """Settings on a machine that runs no service. Raises pydantic.ValidationError for one out of its bounds."""
+    """Settings on a machine that runs no service. Raises pydantic.ValidationError for one out of bounds."""
     return LocalSettings()
 
 

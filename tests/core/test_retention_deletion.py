@@ -103,8 +103,8 @@ def fill_every_table(owner: Caller) -> UUID:
 def test_everything_that_is_about_it_goes(owner: Caller) -> None:
     identity = fill_every_table(owner)
     assert tables_with_rows() == {
-        "analyses", "api_keys", "audit_entries", "feedback", "idempotency_keys", "intervals", "media", "steps",
-        "tracks", "uploads", "webhook_attempts", "webhook_deliveries", "webhook_endpoints",
+        "analyses", "api_keys", "audit_entries", "feedback", "idempotency_keys", "intervals", "media",
+        "steps", "tracks", "uploads", "webhook_attempts", "webhook_deliveries", "webhook_endpoints",
     }  # fmt: skip
     found = delete(owner, identity)
     assert tables_with_rows() == {"api_keys", "audit_entries", "webhook_endpoints"}
