@@ -116,7 +116,7 @@ def submission() -> dict[str, Any]:
     form = {
         FILE: {"type": "string", "format": "binary", "description": "The video or sound; with a file name."},
         **named,
-        **Options.model_json_schema()["properties"],
+        **_plain(Options.model_json_schema()),
         **_plain(Terms.model_json_schema()),
         "metadata": {
             "type": "string",
@@ -127,7 +127,7 @@ def submission() -> dict[str, Any]:
     }
     members = {
         **named,
-        **Options.model_json_schema()["properties"],
+        **_inlined(Options.model_json_schema())["properties"],
         **_inlined(Terms.model_json_schema())["properties"],
         "metadata": {"type": "object", **words},
     }
@@ -194,14 +194,11 @@ def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:
     """Properties of a model as form fields: a field that is not wanted is left out, never null."""
-    lane = schema.pop("$defs", {}).get("Lane", {})
     properties = {}
-    for name, field in schema["properties"].items():
+    for name, field in _inlined(schema)["properties"].items():
         kinds = [kind for kind in field.pop("anyOf", []) if kind.get("type") != "null"]
         merged = {**field, **(kinds[0] if kinds else {})}
-        if "$ref" in merged:
-            merged = {"type": "string", "enum": lane["enum"], "default": field["default"]}
-        elif merged.get("default", "") is None:
+        if merged.get("default", "") is None:
             del merged["default"]
         properties[name] = merged
     return properties
