@@ -101,6 +101,7 @@ def test_every_reference_leads_somewhere_and_frameworks_words_are_gone(document:
     schemas = document["components"]["schemas"]
     for name in set(re.findall(r"#/components/schemas/([A-Za-z0-9_\[\]-]+)", text)):
         assert name in schemas
+    assert set(re.findall(r"'\$ref': '(.*?)[^/]*'", text)) == {"#/components/schemas/"}
     assert not {"HTTPValidationError", "ValidationError"} & set(schemas)
 
 
