@@ -147,7 +147,7 @@ def _blended(frame: Picture, person: str, detector: FaceDetector) -> Picture:
 def _encode(frames: Sequence[Picture], rate: Fraction, target: Path) -> None:
     height, width = (side // 2 * 2 for side in frames[0].shape[:2])
     with av.open(str(target), "w") as container:
-        stream = container.add_stream("libx264", rate=rate, options={"crf": str(CRF)})
+        stream = container.add_stream("libx264", rate=rate, options={"crf": str(CRF), "threads": "1"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for picture in frames:
             shown = np.ascontiguousarray(picture[:height, :width])

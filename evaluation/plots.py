@@ -183,6 +183,9 @@ def _ladder(evaluation: Evaluation) -> Figure | None:
             if one.auc.low is not None and one.auc.high is not None:
                 axes.plot([place, place], [one.auc.low, one.auc.high], color=colour, linewidth=1.4)
     axes.axhline(0.5, color=FAINT, linewidth=1, linestyle="--")
+    for place, step in enumerate(steps):
+        if step not in {one.delivery for one in rungs}:
+            axes.text(place, 0.51, "not enough\ndata", fontsize=7, color=FAINT, ha="center", va="bottom")
     axes.set_xticks(range(len(steps)), [step.replace("_", " ") for step in steps])
     axes.set(xlim=(-0.4, len(steps) - 0.4), ylim=(min(0.4, axes.get_ylim()[0]), 1.02))
     axes.grid(visible=False, axis="x")
