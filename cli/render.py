@@ -8,6 +8,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
+from cli import evidence
 from cli.bars import MODALITIES, NAMES, Marks, chart
 from cli.client import Envelope
 from cli.doc import at, code, number, objects, word, words
@@ -34,8 +35,12 @@ def render_report(envelope: Envelope, console: Console, intervals: Sequence[dict
         chart(console, intervals, marks),
         _suspicious(report),
         _reasons(report),
+        evidence.trace(report),
         _faces(report),
+        evidence.lips(report),
         _signals(report),
+        evidence.splices(report),
+        evidence.stability(report),
         _provenance(report),
         _analysis(report),
     )
@@ -203,6 +208,8 @@ def _provenance(report: Any) -> Lines:
     state = "calibrated" if at(provenance, "calibrated") is True else "not calibrated"
     point = plain(at(provenance, "thresholds", "operating_point") or "unknown", 40)
     yield Text(f"  thresholds: {point}, {state}")
+    if (asked := word(at(provenance, "operating_point"))) and at(provenance, "honoured") is not True:
+        yield Text(f"  {plain(asked, 40)} was asked for; without calibrations its error rate does not hold")
     version, sandbox = (plain(at(provenance, name) or "unknown", 40) for name in ("version", "sandbox"))
     narrator = plain(at(report, "narrator", "model") or at(report, "narrator", "narrator") or "unknown", 60)
     yield Text(f"  DeepDefend {version}, decoder in {sandbox}, text by {narrator}")
