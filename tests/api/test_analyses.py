@@ -98,7 +98,7 @@ def test_the_envelope_of_work_in_progress(http: httpx2.Client, alice: Caller) ->
     assert set(body) == {
         "id", "status", "progress", "media", "options", "metadata", "verdict", "confidence", "report",
         "error", "created_at", "started_at", "completed_at", "deadline", "links", "lane", "source_url",
-        "retention", "webhook_url",
+        "retention", "webhook_url", "derived_from",
     }  # fmt: skip
 
 

@@ -162,6 +162,8 @@ def test_an_object_says_all_that_a_form_can(http: httpx2.Client) -> None:
         "source_url": REMOTE,
         "interval_seconds": 3,
         "frames_per_interval": 7.0,
+        "operating_point": "fpr_1",
+        "stability": True,
         "lane": "interactive",
         "deadline_seconds": 60,
         "retention_hours": 0,
@@ -172,7 +174,12 @@ def test_an_object_says_all_that_a_form_can(http: httpx2.Client) -> None:
     by_form = submit_form(http, *values, part("frames_per_interval", "7")).json()
     same = ("options", "metadata", "lane", "source_url", "retention")
     assert {name: by_object[name] for name in same} == {name: by_form[name] for name in same}
-    assert by_object["options"] == {"interval_seconds": 3.0, "frames_per_interval": 7}
+    assert by_object["options"] == {
+        "interval_seconds": 3.0,
+        "frames_per_interval": 7,
+        "operating_point": "fpr_1",
+        "stability": True,
+    }
     assert by_object["retention"]["hours"] == 0
     stored = rows(Analysis)[0]
     assert (stored.deadline - stored.created_at).total_seconds() == pytest.approx(60, abs=1)

@@ -29,7 +29,12 @@ def test_a_small_file_is_accepted_and_owed(http: httpx2.Client, media: Bucket) -
     assert int(response.headers["retry-after"]) >= 1
     assert response.headers["etag"] == 'W/"1"'
     assert body["status"] == "queued"
-    assert body["options"] == {"interval_seconds": 1.5, "frames_per_interval": 3}
+    assert body["options"] == {
+        "interval_seconds": 1.5,
+        "frames_per_interval": 3,
+        "operating_point": "balanced",
+        "stability": False,
+    }
     assert body["metadata"] == {"case": 7}
     assert body["media"] == {
         "sha256": hashlib.sha256(content).hexdigest(),
