@@ -51,13 +51,13 @@ def calibrate(
     from evaluation.run import run  # noqa: PLC0415 - `--help` needs no torch
 
     entries = listed(manifest)
+    digest = "sha256:" + hashlib.sha256(manifest.read_bytes()).hexdigest()
     wanted = detector or list(Calibrated)
     setup = setup_of(Options(interval_seconds=interval_seconds), wanted).model_copy(update={"raw": True})
     panel = opened(setup)
     prepare(out)
     with progress("files") as told, interruptible(out):
         measured = run(entries, panel, out, jobs=jobs, progress=told)
-    digest = "sha256:" + hashlib.sha256(manifest.read_bytes()).hexdigest()
     done = [_one(entries, measured, panel, which, digest, dry_run=dry_run) for which in wanted]
     raise typer.Exit(0 if all(done) else 1)
 

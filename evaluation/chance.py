@@ -36,6 +36,8 @@ ROOM: Final = 4_000_000
 #: Fewest neighbouring pairs that tell a correlation; with fewer the seed's is assumed.
 MIN_PAIRS: Final = 30
 ASSUMED_CORRELATION: Final = 0.5
+#: Variance of normal scores (1 where they differ) below which all intervals score the same.
+LEVEL: Final = 1e-9
 HIGHEST_CORRELATION: Final = 0.95
 #: A file's own level explains at most this share of the variance, so that a run remains one.
 MOST_BETWEEN: Final = 0.95
@@ -119,6 +121,8 @@ def _dependence(files: Sequence[Floats]) -> tuple[float, float]:
     if len(one) < MIN_PAIRS or len(two) < MIN_PAIRS:
         return ASSUMED_CORRELATION, 0.0
     total = float(np.nanvar(np.concatenate(files)))
+    if total < LEVEL:
+        return ASSUMED_CORRELATION, 0.0
     # Of a variance v within files the lags leave v (1 - r) and v (1 - r^2); their ratio is 1 + r.
     nearest, next_ = max(float(one.mean()), 1e-12), float(two.mean())
     correlation = min(max(next_ / nearest - 1, 0.0), HIGHEST_CORRELATION)

@@ -78,7 +78,8 @@ class Answers:
 
 def curve_of(answers: Answers) -> Platt | Isotonic:
     """The curve of these answers. Raises CannotCalibrate when it would fall."""
-    return _isotonic(answers) if len(answers.rows) >= ISOTONIC_FILES else _platt(answers)
+    platt = _platt(answers)  # an isotonic curve never falls: it would level out and hide what falls
+    return _isotonic(answers) if len(answers.rows) >= ISOTONIC_FILES else platt
 
 
 def applied(curve: Platt | Isotonic, scores: Floats, bounds: tuple[float, float]) -> Floats:
@@ -97,7 +98,7 @@ def _isotonic(answers: Answers) -> Isotonic:
     model = IsotonicRegression(y_min=0, y_max=1).fit(
         answers.scores, answers.fake.astype(float), sample_weight=answers.weights
     )
-    if len(model.X_thresholds_) < 2:  # noqa: PLR2004 - one knot is a level line
+    if not model.y_thresholds_[0] < model.y_thresholds_[-1]:
         raise CannotCalibrate(_USELESS)
     knots = zip(model.X_thresholds_.tolist(), model.y_thresholds_.tolist(), strict=True)
     return Isotonic(knots=tuple(knots))

@@ -159,6 +159,13 @@ def test_a_detector_that_ranks_the_wrong_way_round_is_refused() -> None:
         fitted_on(swapped)
 
 
+def test_an_isotonic_curve_hides_no_wrong_way_round() -> None:
+    rows = files(ISOTONIC_FILES // 2, intervals=1)
+    swapped = [row.model_copy(update={"label": FAKE if row.label is REAL else REAL}) for row in rows]
+    with pytest.raises(CannotCalibrate, match="does not rank"):
+        curve_of(Answers(swapped))
+
+
 def test_a_detector_that_always_says_the_same_is_refused() -> None:
     flat = [row.model_copy(update={"intervals": ((0.3,), (0.3,))}) for row in files(30)]
     with pytest.raises(CannotCalibrate):
@@ -217,6 +224,13 @@ def test_one_group_is_held_out_by_file() -> None:
     assert held_out.measure(rows).reported.folds_by == "file"
     one_each = [row.model_copy(update={"group": row.label.value}) for row in files(30)]
     assert held_out.measure(one_each).reported.folds_by == "file"
+
+
+def test_real_files_that_all_score_the_same_have_a_null() -> None:
+    # Powers of two: their shares sum to 1 without rounding, and no variance is left to divide by.
+    null = chance.null_of([[0.05] * 8] * 32, ceiling=0.95).parameters
+    assert math.isfinite(null.mean)
+    assert (null.correlation, null.between) == (chance.ASSUMED_CORRELATION, 0)
 
 
 def test_the_dependence_of_neighbours_and_of_files_is_found_apart() -> None:
