@@ -72,8 +72,16 @@ def _scored(sha256: str, manifest: Manifest, work: Path, panel: Panel) -> Measur
             for span in manifest.spans
         ),
         branches=(*lost_video, *lost_audio),
+        spoke=_spoke(manifest, panel),
         statistics=statistics.of_file(manifest, work),
     )
+
+
+def _spoke(manifest: Manifest, panel: Panel) -> tuple[str, ...]:
+    """Who is asked of a file that has faces, or sound: the others take no share of an operating point."""
+    looked = (panel.video, panel.trace) if manifest.crop_shards else ()
+    listened = (panel.audio,) if manifest.sound_shards else ()
+    return tuple(one.identity.id for one in (*looked, *listened) if one is not None)
 
 
 def _seen(manifest: Manifest, work: Path, panel: Panel) -> tuple[Findings, list[Branch]]:

@@ -34,6 +34,7 @@ class Measured(Frozen):
     facts: MediaFacts | None = None
     intervals: tuple[IntervalEvidence, ...] = ()
     branches: tuple[Branch, ...] = ()  #: what was not scored, and why
+    spoke: tuple[str, ...] = ()  #: ids of the detectors that were asked of this file, as reports name them
     statistics: dict[str, float] = {}  #: evaluation.statistics
     delivered: Delivered | None = None  #: null: not asked for
 

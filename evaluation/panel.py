@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from workers.detectors.blend_trace import BlendTrace
 
 #: Of what is stored. Raised when stored results mean something else than before.
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 class Subject(StrEnum):

@@ -86,7 +86,7 @@ def judged_at(measured: Measured, detectors: Sequence[DetectorIdentity], point: 
         facts=measured.facts,
         operating_point=point,
         branches=measured.branches,
-        detectors=detectors,
+        detectors=[one for one in detectors if one.id in measured.spoke],
     )
 
 

@@ -70,6 +70,14 @@ def test_every_file_has_scores_or_a_reason(files: tuple[Entry, ...], measured: d
     assert (text.error, text.intervals, text.statistics) == ("unsupported_format", (), {})
 
 
+def test_only_those_speak_who_were_asked(
+    files: tuple[Entry, ...], opened: Panel, measured: dict[str, Measured]
+) -> None:
+    face, tone, text = (measured[one.sha256].spoke for one in files)
+    video, audio = (one.id for one in opened.identities)
+    assert (face, tone, text) == ((video, audio), (audio,), ())
+
+
 def test_a_second_run_measures_nothing_again(
     files: tuple[Entry, ...], opened: Panel, out: Path, measured: dict[str, Measured],
     monkeypatch: pytest.MonkeyPatch,
