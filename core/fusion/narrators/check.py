@@ -28,6 +28,12 @@ _ACCUSATION: Final = re.compile(
 _DENIAL: Final = re.compile(
     r"\b(?:not|no|never|nothing|neither|nor|cannot|hardly)\b|n['\u2019]t\b", re.IGNORECASE
 )
+#: Denials in form alone: what they stand in says all the more.
+_EMPHASIS: Final = re.compile(
+    r"\b(?:no\s+(?:doubt|question|other)|not\s+(?:only|just|merely)"
+    r"|nothing\s+(?:but|less|short|(?:else|other)\s+than)|can\s?not\s+be\s+(?:denied|doubted))\b",
+    re.IGNORECASE,
+)
 _SECONDS = r"(\d+(?:\.\d+)?)"
 _INTERVAL: Final = re.compile(
     rf"\[\s*{_SECONDS}\s*(?:[-\u2010-\u2015]|to)\s*{_SECONDS}\s*s?\s*\]"
@@ -83,7 +89,7 @@ def _traces(text: str, verdict: Verdict) -> Iterator[str]:
         return
     for sentence in shape.sentences(text):
         accuses = _TRACE.search(sentence) and _ACCUSATION.search(sentence)
-        if accuses and not _DENIAL.search(sentence):
+        if accuses and not _DENIAL.search(_EMPHASIS.sub(" ", sentence)):
             yield f"trace: {sentence[:60]}"
 
 

@@ -17,7 +17,8 @@ ADVERBS: Final = (
 )
 REAL: Final = r"\s+(?:real|authentic|genuine|unaltered|unmanipulated|untouched|legitimate|original)\b"
 FAKE: Final = (
-    r"\s+(?:deep\s?-?fake[ds]?|fake[ds]?|manipulated|synthetic|forged|fabricated|cloned|ai[- ]generated)\b"
+    r"\s+(?:deep\s?-?fake[ds]?|fake[ds]?|manipulated|synthetic|forged|fabricated|cloned|altered|swapped"
+    r"|doctored|tampered|falsified|(?:ai[- ])?generated)\b"
 )
 _NEGATED: Final = re.compile(r"\b(?:not|never|hardly)\b|n['\u2019]t\b", re.IGNORECASE)
 _UNABLE: Final = re.compile(r"\b(?:can|could)\b", re.IGNORECASE)

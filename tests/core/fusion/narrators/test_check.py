@@ -105,7 +105,15 @@ def test_a_real_file_may_be_called_real() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["The file is real.", "The file is a deepfake.", "It is not genuine.", "The clip can be called real."],
+    [
+        "The file is real.",
+        "The file is a deepfake.",
+        "It is not genuine.",
+        "The clip can be called real.",
+        "The face has been swapped.",
+        "The video was altered.",
+        "The voice is artificially generated.",
+    ],
 )
 def test_an_abstention_leans_to_no_side(words: str) -> None:
     assert any(p.startswith("claim") for p in check.contradictions(f"INCONCLUSIVE. {words}", OPEN))

@@ -80,6 +80,9 @@ HEAD = "The verdict is INCONCLUSIVE. "
         "Such traces come from faked faces, as in [12.0-20.0].",
         "The trace was made by a synthetic face.",
         "These traces are the proof that was missing.",
+        "The traces in [12.0-20.0] leave no doubt about a forgery.",
+        "In [12.0-20.0] there is not only a trace but proof.",
+        "Traces like those in [12.0-20.0] are nothing but the marks of a deepfake.",
     ],
 )
 def test_a_trace_is_no_proof(words: str) -> None:
