@@ -58,7 +58,11 @@ def evaluate(
 ) -> Evaluation:
     """All figures of what was measured; beside those of an `earlier` evaluation where one is given."""
     conditions = panel.conditions
-    results = [of_file(entry, measured[entry.sha256], panel.identities) for entry in entries]
+    frames = panel.setup.options.frames_per_interval
+    results = [
+        of_file(entry, measured[entry.sha256], panel.identities, frames_per_interval=frames)
+        for entry in entries
+    ]
     baseline = control.fit(results, rounds=rounds)
     subjects = tuple(
         figures.of_subject(

@@ -52,7 +52,13 @@ class FileResult(Frozen):
         return f"group {self.group}" if self.group is not None else f"file {self.sha256}"
 
 
-def of_file(entry: Entry, measured: Measured, detectors: Sequence[DetectorIdentity]) -> FileResult:
+def of_file(
+    entry: Entry,
+    measured: Measured,
+    detectors: Sequence[DetectorIdentity],
+    *,
+    frames_per_interval: int | None = None,
+) -> FileResult:
     """The scores and verdicts of one file. One that could not be decoded has none, and says why."""
     known = {
         "name": entry.name,
@@ -66,7 +72,7 @@ def of_file(entry: Entry, measured: Measured, detectors: Sequence[DetectorIdenti
     if measured.facts is None:
         lost = Score(value=None, reason=measured.error or Reason.NOT_ANALYZED.value)
         return FileResult(**known, scores=dict.fromkeys(Subject, lost))
-    judged = {point: judged_at(measured, detectors, point) for point in OperatingPoint}
+    judged = {point: judged_at(measured, detectors, point, frames_per_interval) for point in OperatingPoint}
     scores = {subject: _of_detector(measured.intervals, subject) for subject in DETECTORS}
     balanced = judged[OperatingPoint.BALANCED]
     return FileResult(
@@ -77,7 +83,12 @@ def of_file(entry: Entry, measured: Measured, detectors: Sequence[DetectorIdenti
     )
 
 
-def judged_at(measured: Measured, detectors: Sequence[DetectorIdentity], point: OperatingPoint) -> Judgement:
+def judged_at(
+    measured: Measured,
+    detectors: Sequence[DetectorIdentity],
+    point: OperatingPoint,
+    frames_per_interval: int | None = None,
+) -> Judgement:
     """The verdict that the service would give at an operating point. The file must have been decoded."""
     if measured.facts is None:
         raise ValueError("a file that was not decoded cannot be judged")
@@ -87,6 +98,7 @@ def judged_at(measured: Measured, detectors: Sequence[DetectorIdentity], point: 
         operating_point=point,
         branches=measured.branches,
         detectors=[one for one in detectors if one.id in measured.spoke],
+        frames_per_interval=frames_per_interval,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from core.domain import Frozen, Modality, OperatingPoint
+from core.domain import Frozen, Modality, OperatingPoint, Options
 from core.evidence import DetectorIdentity, LengthCurve, OperatingLimits, Probability, ScoreNull
 from core.fusion.scan import Bar
 
@@ -23,6 +23,8 @@ SEED_NULL: Final = ScoreNull(mean=0.35, sd=0.13, correlation=0.5)
 SEED: Final = "seed"
 #: Timelines whose intervals differ by more are not the one that a calibration was made with.
 SAME_INTERVALS: Final = 0.1
+#: Frames an interval that calibrations are made with. Means of fewer scatter more than their limits allow.
+CALIBRATED_FRAMES: Final = Options().frames_per_interval
 
 
 class ModalityThresholds(Frozen):
@@ -75,11 +77,13 @@ def choose(
     *,
     intervals: int,
     interval_seconds: float | None = None,
+    frames_per_interval: int | None = None,
 ) -> Thresholds:
     """Thresholds of a file of so many intervals for the detectors that decide.
 
-    A modality whose detector is not calibrated, or for intervals of another length, gets the seed's. The
-    operating point is honoured only where all are calibrated; two modalities share its rate between them.
+    A modality whose detector is not calibrated, or for intervals of another length or (the picture's) of
+    more frames, gets the seed's. The operating point is honoured only where all are calibrated; two
+    modalities share its rate between them.
     """
     deciding = list(detectors)
     heard = {modality: [one for one in deciding if one.modality is modality] for modality in Modality}
@@ -87,6 +91,8 @@ def choose(
     chosen = {
         modality: _limits(ones, operating_point, share, interval_seconds) for modality, ones in heard.items()
     }
+    if frames_per_interval is not None and frames_per_interval < CALIBRATED_FRAMES:
+        chosen[Modality.VIDEO] = None
     honoured = share > 0 and all(chosen[modality] for modality, ones in heard.items() if ones)
     return Thresholds(
         operating_point=operating_point.value if honoured else SEED,

@@ -63,6 +63,7 @@ def judge(
     thresholds: Thresholds | None = None,
     branches: Sequence[Branch] = (),
     detectors: Sequence[DetectorIdentity] = (),
+    frames_per_interval: int | None = None,
 ) -> Judgement:
     """The verdict on one file. Rows may come in any order; ValueError when two have the same index.
 
@@ -71,7 +72,7 @@ def judge(
     rows = tuple(sorted(evidence, key=lambda row: row.index))
     if len({row.index for row in rows}) < len(rows):
         raise ValueError("two rows for one interval")
-    thresholds = thresholds or _chosen(rows, detectors, operating_point)
+    thresholds = thresholds or _chosen(rows, detectors, operating_point, frames_per_interval)
     sides = {modality: summarize(rows, modality, thresholds) for modality in Modality}
     alone = {modality: standing(side, thresholds) for modality, side in sides.items()}
     trace = summarize_trace(rows)
@@ -99,7 +100,10 @@ def judge(
 
 
 def _chosen(
-    rows: Sequence[IntervalEvidence], detectors: Sequence[DetectorIdentity], point: OperatingPoint
+    rows: Sequence[IntervalEvidence],
+    detectors: Sequence[DetectorIdentity],
+    point: OperatingPoint,
+    frames_per_interval: int | None,
 ) -> Thresholds:
     """Thresholds for the detectors that decide; the length of a file's only interval is its own."""
     tracers = {row.video.trace.detector for row in rows if row.video.trace is not None}
@@ -108,6 +112,7 @@ def _chosen(
         point,
         intervals=rows[-1].index - rows[0].index + 1 if rows else 0,
         interval_seconds=rows[0].seconds if len(rows) > 1 else None,
+        frames_per_interval=frames_per_interval,
     )
 
 

@@ -82,6 +82,7 @@ def judged(dossier: Dossier, intervals: Sequence[IntervalEvidence] | None = None
         operating_point=dossier.options.operating_point,
         branches=dossier.branches,
         detectors=dossier.detectors,
+        frames_per_interval=dossier.options.frames_per_interval,
     )
 
 

@@ -63,6 +63,20 @@ def test_a_timeline_of_other_intervals_is_not_the_one_it_was_made_with(
     assert picked(fitted(VIT), interval_seconds=seconds).calibrated is honoured
 
 
+@pytest.mark.parametrize(("frames", "honoured"), [(1, False), (4, False), (5, True), (25, True)])
+def test_means_of_fewer_frames_than_it_was_made_with_hold_no_rate(frames: int, honoured: bool) -> None:
+    assert picked(fitted(VIT), frames_per_interval=frames).calibrated is honoured
+    assert picked(fitted(WAV2VEC), frames_per_interval=frames).calibrated  # sound has no frames
+    judgement = judge(
+        rows([0.7] * 2),
+        facts=FACTS,
+        operating_point=FPR_1,
+        detectors=[fitted(VIT)],
+        frames_per_interval=frames,
+    )
+    assert judgement.calibrated is honoured
+
+
 def test_a_point_that_the_data_did_not_hold_is_not_honoured() -> None:
     assert not picked(fitted(VIT), point=OperatingPoint.BALANCED).calibrated
 
