@@ -8,6 +8,7 @@ sentences go to stdout, progress and everything else to stderr.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -219,9 +220,11 @@ def progress(noun: str) -> Iterator[Progress]:
 
 @contextmanager
 def interruptible(out: Path) -> Iterator[None]:
-    """Say what is kept when somebody presses Ctrl-C."""
+    """Say what is kept when somebody presses Ctrl-C, or the kernel kills a process of `--jobs`."""
     try:
         yield
+    except BrokenProcessPool:
+        fail(f"a process was killed, mostly for memory; the same command with fewer --jobs goes on in {out}")
     except KeyboardInterrupt:
         typer.echo(f"deepdefend: interrupted; the same command goes on with what is in {out}", err=True)
         raise typer.Exit(INTERRUPTED) from None

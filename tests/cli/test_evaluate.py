@@ -7,14 +7,17 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
+from cli.evaluate import interruptible
 from cli.main import app
 from core import analyses, db, feedback
 from core.analyses import StoredUpload
@@ -211,3 +214,12 @@ def test_the_words_of_both_rooms_are_the_same() -> None:
     from evaluation.panel import Subject  # noqa: PLC0415
 
     assert [which.value for which in Which] == [subject.value for subject in Subject]
+
+
+def test_a_process_that_was_killed_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended_with, interruptible(tmp_path):
+        raise BrokenProcessPool
+    assert ended_with.value.exit_code == 1
+    assert "fewer --jobs" in capsys.readouterr().err
