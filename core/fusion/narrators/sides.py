@@ -38,6 +38,12 @@ _ABSENCE: Final = re.compile(
     r"\b(?:no|not|never|neither|nor|none|null|without|missing|unavailable|lacks?|absent|nothing|cannot)\b|n['\u2019]t\b",
     re.IGNORECASE,
 )
+#: Parts of a sentence, each with a subject of its own, roughly.
+_CLAUSES: Final = re.compile(r"[,;:]\s|\s(?:and|but|while|whereas|although)\s", re.IGNORECASE)
+#: What no unscored picture or sound may be linked with; signals and traces have names of their own.
+_LOADED: Final = re.compile(
+    r"\b(?:clon(?:e[ds]?|ing)|fak(?:e[ds]?|ing)|forge\w*|genuine|authentic)\b", re.IGNORECASE
+)
 
 
 def faults(text: str, figures: dict[str, Any]) -> Iterator[str]:
@@ -50,6 +56,7 @@ def faults(text: str, figures: dict[str, Any]) -> Iterator[str]:
     for name in _NOUNS:
         if figures[name]["mean_score"] is None:
             yield from _figures_of_nothing(text, name)
+            yield from _words_of_nothing(text, name)
 
 
 def _figures_of_nothing(text: str, name: str) -> Iterator[str]:
@@ -60,3 +67,12 @@ def _figures_of_nothing(text: str, name: str) -> Iterator[str]:
             continue
         if not (_MENTIONS[other].search(sentence) and _ABSENCE.search(sentence)):
             yield f"unmeasured: {sentence[:60]}"
+
+
+def _words_of_nothing(text: str, name: str) -> Iterator[str]:
+    """Clauses that give it a figure, or link it with a forgery, and deny nothing."""
+    for sentence in sentences(text):
+        for clause in _CLAUSES.split(sentence):
+            told = _FIGURE.search(clause) or _LOADED.search(clause)
+            if _MENTIONS[name].search(clause) and told and not _ABSENCE.search(clause):
+                yield f"unmeasured: {clause.strip()[:60]}"

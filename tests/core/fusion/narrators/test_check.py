@@ -129,6 +129,21 @@ def test_a_score_of_a_null_modality_cannot_be_invented() -> None:
     assert check.contradictions("INCONCLUSIVE. The sound scores 0.33.", given)[0] == "number: 0.33"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The picture is not clear, and the sound scores 0.550 on average.",
+        "The sound shows signs of cloning.",
+        "It does not look so, but the voice is that of a genuine speaker.",
+    ],
+)
+def test_nothing_is_linked_with_a_null_modality(words: str) -> None:
+    given = given_for([0.55] * 4, [Reason.WORKER_LOST] * 4)
+    assert any(one.startswith("unmeasured") for one in check.contradictions(f"INCONCLUSIVE. {words}", given))
+    fair = "INCONCLUSIVE. The picture scores 0.550, and the sound was not measured."
+    assert check.contradictions(fair, given) == []
+
+
 def test_length_and_emptiness() -> None:
     assert "too_long" in check.contradictions("REAL " + "word " * 1000, REAL)
     assert "empty" in check.contradictions("", REAL)
