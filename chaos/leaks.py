@@ -58,9 +58,17 @@ def _named(stack: Stack) -> set[str]:
         "SELECT s.payload->>'scratch' AS scratch FROM steps s JOIN analyses a ON a.id = s.analysis_id"
         " WHERE s.stage = 'fuse' AND a.media_erased_at IS NULL AND a.status = 'completed'"
     )
-    return {row["object_key"] for row in files + arriving} | {
-        row["scratch"].replace("/work-", "/pictures-") for row in pictures
-    }
+    suspicious = stack.rows(
+        "SELECT p.picture->>'crop' AS crop, p.picture->>'heatmap' AS heatmap"
+        " FROM intervals i JOIN analyses a ON a.id = i.analysis_id,"
+        " jsonb_array_elements(COALESCE(i.video->'pictures', '[]')) AS p(picture)"
+        " WHERE a.media_erased_at IS NULL AND a.status = 'completed'"
+    )
+    return (
+        {row["object_key"] for row in files + arriving}
+        | {row["scratch"].replace("/work-", "/pictures-") for row in pictures}
+        | {row[kind] for row in suspicious for kind in ("crop", "heatmap") if row[kind]}
+    )
 
 
 def folders(stack: Stack) -> Finding:
