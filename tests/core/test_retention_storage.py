@@ -76,7 +76,7 @@ def refusing() -> Iterator[S3Storage]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     address = {"endpoint_url": f"http://127.0.0.1:{server.server_port}"}
     made = S3Storage(S3Settings.model_validate(address | {"access_key_id": "a", "secret_access_key": "b"}))

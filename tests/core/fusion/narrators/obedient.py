@@ -114,7 +114,7 @@ def obeying() -> Iterator[Obedient]:
 
     listening = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server = Obedient(url=f"http://127.0.0.1:{listening.server_port}")
-    thread = threading.Thread(target=listening.serve_forever)
+    thread = threading.Thread(target=listening.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         yield server

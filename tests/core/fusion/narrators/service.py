@@ -81,7 +81,7 @@ def serving(*replies: Reply) -> Iterator[Service]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     service = Service(url=f"http://127.0.0.1:{server.server_port}", replies=list(replies))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         yield service
