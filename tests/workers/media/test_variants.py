@@ -74,14 +74,14 @@ def test_each_part_has_its_own_frames_at_its_own_place(
 
 
 def test_a_part_without_a_frame_takes_no_room(counting: Callable[..., Path], tmp_path: Path) -> None:
-    source = counting("gap.mkv", "-fps_mode", "vfr", seconds=10, but=",select='lt(t,2)+gte(t,6)'")
+    source = counting("counting-gap.mkv", "-fps_mode", "vfr", seconds=10, but=",select='lt(t,2)+gte(t,6)'")
     kept, frames = cut_out(source, tmp_path, [(0, 2), (2, 4), (4, 6), (6, 8)])
     assert kept == [0, 3]
     assert [round(time * 25) for time, _ in frames] == list(range(100))
 
 
 def test_parts_of_which_none_has_a_frame_are_refused(counting: Callable[..., Path], tmp_path: Path) -> None:
-    source = counting("gap.mkv", "-fps_mode", "vfr", seconds=10, but=",select='lt(t,2)+gte(t,6)'")
+    source = counting("counting-gap.mkv", "-fps_mode", "vfr", seconds=10, but=",select='lt(t,2)+gte(t,6)'")
     with pytest.raises(MediaError) as caught:
         cut_out(source, tmp_path, [(2, 4)])
     assert caught.value.code == "undecodable_media"
