@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, and_, case, cast, func, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.engine import CursorResult
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, lazyload
 from uuid_utils.compat import uuid7
 
 from core import quotas, steps
@@ -179,6 +179,20 @@ def take_hold(session: Session, claim: steps.Claim) -> None:
     touch(session, claim.analysis_id)
     if claim.step_id not in steps.beat(session, [claim], settings().steps):
         raise Fenced
+
+
+def find_locked(session: Session, owner: str, analysis_id: UUID) -> Analysis:
+    """The owner's analysis, its row locked against erasing and ending alone. Raises NotFound."""
+    row = session.scalar(
+        select(Analysis)
+        .options(lazyload(Analysis.media))
+        .where(Analysis.id == analysis_id, Analysis.owner == owner)
+        .with_for_update(of=Analysis)
+        .execution_options(populate_existing=True)
+    )
+    if row is None:
+        raise NotFound("there is no such analysis, or it is not yours")
+    return row
 
 
 def find(session: Session, owner: str, analysis_id: UUID) -> Analysis:

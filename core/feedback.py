@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session, lazyload
+from sqlalchemy.orm import Session
 
 from core import analyses, audit
 from core.domain import AnalysisStatus, Frozen, Label
@@ -40,7 +40,7 @@ def give(
     The same again changes nothing. Raises NotFound, and Conflict (`not_completed`) when there is no verdict
     that it could be held against.
     """
-    row = _take(session, caller.owner, analysis_id)
+    row = analyses.find_locked(session, caller.owner, analysis_id)  # an erasure counts what goes with it
     if row.status != AnalysisStatus.COMPLETED.value:
         raise Conflict(f"there is nothing to hold it against: it is {row.status}", code="not_completed")
     before = session.get(Feedback, analysis_id, populate_existing=True)
@@ -57,20 +57,6 @@ def give(
         request_id=request_id,
     )
     return _write(session, analysis_id, label=label.value, note=note, actor=caller.key_id)
-
-
-def _take(session: Session, owner: str, analysis_id: UUID) -> Analysis:
-    """The analysis row, locked: an erasure counts what goes with it and must not miss a label."""
-    row = session.scalar(
-        select(Analysis)
-        .options(lazyload(Analysis.media))
-        .where(Analysis.id == analysis_id, Analysis.owner == owner)
-        .with_for_update(of=Analysis)
-        .execution_options(populate_existing=True)
-    )
-    if row is None:
-        raise NotFound("there is no such analysis, or it is not yours")
-    return row
 
 
 def _write(session: Session, analysis_id: UUID, **values: str | None) -> Feedback:

@@ -30,6 +30,15 @@ from core.storage import storage
 log = logging.get(__name__)
 router = APIRouter(prefix=envelopes.ANALYSES, tags=["analyses"])
 LOCATION = {"schema": {"type": "string"}, "description": "Path of the analysis."}
+#: How every acceptance of work is described.
+ACCEPTED: dict[str, Any] = {
+    "headers": {
+        "Location": LOCATION,
+        "Retry-After": RETRY_AFTER,
+        "ETag": ETAG,
+        idempotency.REPLAYED: REPLAYED,
+    }
+}
 
 
 @router.post(
@@ -37,14 +46,7 @@ LOCATION = {"schema": {"type": "string"}, "description": "Path of the analysis."
     status_code=status.HTTP_202_ACCEPTED,
     response_model=Analysis,
     responses={
-        202: {
-            "headers": {
-                "Location": LOCATION,
-                "Retry-After": RETRY_AFTER,
-                "ETag": ETAG,
-                idempotency.REPLAYED: REPLAYED,
-            }
-        },
+        202: ACCEPTED,
         **problems(400, 401, 403, 404, 408, 409, 413, 415, 422),
     },
     openapi_extra=submission(),

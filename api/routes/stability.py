@@ -14,8 +14,8 @@ from api import envelopes, idempotency
 from api.body import read_object
 from api.dependencies import Writer
 from api.form import strictly
-from api.openapi import ETAG, IDEMPOTENCY_KEY, REPLAYED, RETRY_AFTER, json_body, problems
-from api.routes.analyses import LOCATION, acceptance
+from api.openapi import IDEMPOTENCY_KEY, json_body, problems
+from api.routes.analyses import ACCEPTED, acceptance
 from api.schemas import Analysis
 from core import failpoints, listing, stability
 from core.config import settings
@@ -41,14 +41,7 @@ class StabilityWish(BaseModel):
     status_code=status.HTTP_202_ACCEPTED,
     response_model=Analysis,
     responses={
-        202: {
-            "headers": {
-                "Location": LOCATION,
-                "Retry-After": RETRY_AFTER,
-                "ETag": ETAG,
-                idempotency.REPLAYED: REPLAYED,
-            }
-        },
+        202: ACCEPTED,
         **problems(401, 403, 404, 408, 409, 413, 415, 422),
     },
     openapi_extra={"parameters": [IDEMPOTENCY_KEY], **json_body(StabilityWish, required=False)},

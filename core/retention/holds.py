@@ -5,10 +5,10 @@ from __future__ import annotations
 from uuid import UUID
 
 from sqlalchemy import exists, func, select, update
-from sqlalchemy.orm import Session, lazyload
+from sqlalchemy.orm import Session
 
-from core import audit
-from core.errors import Conflict, NotFound
+from core import analyses, audit
+from core.errors import Conflict
 from core.keys import Caller
 from core.models import Analysis, Erasure, Media
 
@@ -21,7 +21,7 @@ def hold(
     Raises NotFound, and Conflict (`erasure_in_progress`) when its file or pictures are on their way out:
     what has been erased already can be held no more, and the hold is for what is left then.
     """
-    row = _take(session, caller.owner, analysis_id)
+    row = analyses.find_locked(session, caller.owner, analysis_id)
     if row.hold_reason == reason:
         return row
     if row.held_at is None:
@@ -35,27 +35,13 @@ def release(
     session: Session, caller: Caller, analysis_id: UUID, *, request_id: str | None = None
 ) -> Analysis:
     """Let the caller's analysis go; one that is not held stays as it is. Raises NotFound."""
-    row = _take(session, caller.owner, analysis_id)
+    row = analyses.find_locked(session, caller.owner, analysis_id)
     if row.held_at is None:
         return row
     detail = {"reason": row.hold_reason, "held_at": row.held_at.isoformat()}
     return _change(
         session, caller, row, audit.Action.HOLD_RELEASED, None, detail=detail, request_id=request_id
     )
-
-
-def _take(session: Session, owner: str, analysis_id: UUID) -> Analysis:
-    """The analysis row, then the media row: whoever erases either sees the hold or is seen by it."""
-    row = session.scalar(
-        select(Analysis)
-        .options(lazyload(Analysis.media))
-        .where(Analysis.id == analysis_id, Analysis.owner == owner)
-        .with_for_update(of=Analysis)
-        .execution_options(populate_existing=True)
-    )
-    if row is None:
-        raise NotFound("there is no such analysis, or it is not yours")
-    return row
 
 
 def _refuse_half_erased(session: Session, row: Analysis) -> None:
