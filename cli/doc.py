@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
+from core.reading import at, number, objects, word
 
-def at(document: Any, *path: str) -> Any:
-    """The value at a path of object members; None where the path ends early."""
-    for name in path:
-        if not isinstance(document, dict):
-            return None
-        document = document.get(name)
-    return document
-
-
-def number(value: Any) -> float | None:
-    """A finite number; a boolean is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def word(value: Any) -> str | None:
-    """A text that is not empty."""
-    return value if isinstance(value, str) and value else None
+__all__ = ["at", "code", "number", "objects", "word", "words"]
 
 
 def code(value: Any) -> str | None:
     """A machine-readable word, its odd characters replaced, so that it may be printed as it is."""
     return re.sub(r"[^A-Za-z0-9_.:-]", "?", value)[:40] if isinstance(value, str) and value else None
-
-
-def objects(value: Any) -> list[dict[str, Any]]:
-    """The objects of a list; anything else in it is left out."""
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def words(value: Any) -> list[str]:

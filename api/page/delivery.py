@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from api.page.figures import counted, plain, shown
 from api.page.material import Material
-from api.page.reading import at, number, objects, word
 from core.domain import AvSignal, Variant
+from core.reading import at, number, objects, word
 
 VARIANTS: Final = {
     Variant.CRF_23.value: "encoded again, well (CRF 23)",

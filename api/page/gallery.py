@@ -10,10 +10,10 @@ from markupsafe import Markup
 
 from api.page.figures import plain
 from api.page.material import Material, Seen, Still
-from api.page.reading import at, number
 from core.domain import Modality
 from core.evidence import Frame, KeyPicture
 from core.fusion.inputs import IntervalEvidence
+from core.reading import at, number
 
 #: Suspicious intervals shown as pictures; the highest scores first when there are more.
 MAX_KEY_FRAMES = 6

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from api.page.figures import clock, shown
 from api.page.gallery import shown_faces
 from api.page.material import Material, Seen
-from api.page.reading import at, number
 from api.page.words import NAMES, why
 from core.domain import Modality, Reason
 from core.fusion.inputs import IntervalEvidence
+from core.reading import at, number
 
 #: Pixels above the plot, for what marks a run.
 HEAD = 9

@@ -10,7 +10,7 @@ from typing import Any
 from api.page.delivery import trace
 from api.page.figures import MAX_TEXT, length, moment, plain, shown, size
 from api.page.material import Material
-from api.page.reading import at, number, objects, word
+from core.reading import at, number, objects, word
 
 POINTS = {
     "fpr_1": "fpr_1: at most 1 of 100 unaltered files is to be accused",

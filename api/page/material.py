@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
-from api.page.reading import at, number
 from core.domain import Modality
 from core.evidence import Frame, LipSync
 from core.fusion.inputs import IntervalEvidence
+from core.reading import at, number
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from api.page.lanes import HEAD, lanes, ticks, used
 from api.page.making import detectors, rule, the_file
 from api.page.material import Material
 from api.page.prose import paragraphs
-from api.page.reading import at, number, word
 from api.page.rows import OPEN_ROWS, starts, table
 from api.page.sound import sound
 from api.page.words import NAMES, meaning, standing, told
 from core.domain import Modality
+from core.reading import at, number, word
 
 FOLDER: Final = Path(__file__).parent / "templates"
 STYLE: Final = (FOLDER / "report.css").read_text()

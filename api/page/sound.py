@@ -10,9 +10,9 @@ from api.page.figures import counted, measured, plain
 from api.page.gallery import address
 from api.page.lanes import place, suspicious_spans
 from api.page.material import Material
-from api.page.reading import at, number, objects, word
 from core.domain import Modality
 from core.evidence import Splice
+from core.reading import at, number, objects, word
 
 #: Marks beyond it would only blacken the picture.
 MAX_SPLICES = 60

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from api.page.figures import plain, shown
-from api.page.reading import number, objects, word
 from core.domain import Reason
 from core.fusion.causes import NAMES, Cause
+from core.reading import number, objects, word
 
 __all__ = ["NAMES", "VERDICTS", "Meaning", "Told", "meaning", "standing", "told", "why"]
 

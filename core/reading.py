@@ -1,4 +1,4 @@
-"""Reads a stored report without trusting its shape: one of an older release stays readable.
+"""Reads JSON without trusting its shape: a report of an older release stays readable, a server may be any.
 
 What is missing or odd is None, never an error.
 """
