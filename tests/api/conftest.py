@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
+from api import pressure
 from cli.stack.servers import S3Server
 from core import db, keys, storage
 from core.config import settings
@@ -22,6 +23,13 @@ def logs() -> Iterator[list[MutableMapping[str, Any]]]:
     """What the API logged during the test."""
     with capture_logs() as lines:
         yield lines
+
+
+@pytest.fixture(autouse=True)
+def room_is_looked_for_anew(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the shared API found out about its storage is not held against the next test."""
+    if "address" in request.fixturenames:
+        monkeypatch.setattr(pressure, "FRESH", -1.0)
 
 
 @pytest.fixture(scope="session")
