@@ -2,6 +2,7 @@
 
 const STORED = "deepdefend-key";
 const ANALYSES = "/v1/analyses";
+const PASSING = new Set([0, 429, 502, 503, 504]);
 
 export const key = {
   get: () => sessionStorage.getItem(STORED),
@@ -15,6 +16,8 @@ export class Problem extends Error {
     super(typeof found.detail === "string" ? found.detail : "The server gave no reason.");
     this.status = status;
     this.title = typeof found.title === "string" ? found.title : "That did not work";
+    /** Whether the same call may well succeed in a while; 0 is no answer at all. */
+    this.passes = PASSING.has(status);
     this.code = [found.code, found.request_id && `request ${found.request_id}`].filter(Boolean).join(", ");
   }
 }
@@ -42,9 +45,10 @@ async function call(path, options = {}) {
   return answer;
 }
 
-/** Sends a file; `onSent` hears the share that is on its way. Rejects with Problem, or AbortError. */
-export function submit(file, onSent, signal) {
+/** Sends a file with its options; `onSent` hears the share under way. Rejects with Problem, or AbortError. */
+export function submit(file, options, onSent, signal) {
   const form = new FormData();
+  for (const [name, value] of Object.entries(options)) form.append(name, value);
   form.append("file", file, file.name);
   // fetch tells nothing of an upload's progress.
   const request = new XMLHttpRequest();

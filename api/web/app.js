@@ -7,6 +7,7 @@ const ENDED = new Set(["completed", "failed", "canceled"]);
 const STAGES = { extract: "Read the file, find faces and voices", video: "Look at the faces", audio: "Listen to the sound",
   fuse: "Weigh the evidence", stability: "Judge re-encoded copies" };
 const STATES = { pending: "waiting", running: "at work", done: "done", failed: "failed", skipped: "left out" };
+const LONGEST_PAUSE = 15; // seconds between two tries to reach a server that is away
 const SIGNS = { pending: "○", running: "◐", done: "●", failed: "✕", skipped: "–" };
 
 let going = null; // of the analysis that is shown: { stop: AbortController, id }
@@ -68,21 +69,40 @@ function showProgress(analysis) {
   showStages([["done", "Send the file", "done"], ...stages]);
 }
 
+async function pause(seconds, stop) {
+  await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
+  stop.signal.throwIfAborted();
+}
+
+/** Asks until there is an answer: a server that restarts or is too busy will have one in a while. */
+async function insist(ask, stop) {
+  for (let tries = 0; ; tries += 1) {
+    try {
+      const found = await ask(stop.signal);
+      at("lost").textContent = "";
+      return found;
+    } catch (problem) {
+      if (!problem.passes) throw problem;
+      at("lost").textContent = `${problem.title}. What was sent is safe; this page asks again.`;
+      await pause(Math.min(2 ** tries, LONGEST_PAUSE), stop);
+    }
+  }
+}
+
 async function follow(id, stop) {
   for (;;) {
-    const { analysis, wait } = await look(id, stop.signal);
+    const { analysis, wait } = await insist((signal) => look(id, signal), stop);
     showProgress(analysis);
     at("work-title").textContent = analysis.media?.filename ?? "At work";
     if (ENDED.has(analysis.status)) return analysis;
-    await new Promise((resolve) => setTimeout(resolve, 1000 * Math.min(wait, 5)));
-    stop.signal.throwIfAborted();
+    await pause(Math.min(wait, 5), stop);
   }
 }
 
 async function land(analysis, stop) {
   if (analysis.status === "canceled") throw new Problem(0, { title: "Canceled", detail: "The analysis was canceled." });
   if (analysis.status === "failed") throw new Problem(0, { title: "No report is possible", ...analysis.error });
-  const blob = await page(analysis.id, stop.signal);
+  const blob = await insist((signal) => page(analysis.id, signal), stop);
   if (address) URL.revokeObjectURL(address);
   address = URL.createObjectURL(blob);
   at("report").src = address;
@@ -119,6 +139,13 @@ async function run(begin) {
   }
 }
 
+/** The options of the form that a person has changed; the server's own defaults are left to it. */
+function wishes() {
+  const found = { operating_point: at("point").value };
+  if (at("stability").checked) found.stability = "true";
+  return found;
+}
+
 function analyse(file) {
   if (!file) return;
   if (!key.get()) {
@@ -128,6 +155,7 @@ function analyse(file) {
     return;
   }
   at("bar").value = 0;
+  at("lost").textContent = "";
   at("work-title").textContent = file.name;
   showStages([["running", "Send the file", ""]]);
   show("work");
@@ -137,7 +165,7 @@ function analyse(file) {
       const all = share >= 1;
       showStages([["running", "Send the file", all ? "the server stores it" : `${Math.floor(100 * share)}%`]]);
     };
-    return (await submit(file, sent, stop.signal)).id;
+    return (await submit(file, wishes(), sent, stop.signal)).id;
   });
 }
 
@@ -187,7 +215,8 @@ at("cancel").addEventListener("click", async () => {
     if (id) await cancel(id); // the next look sees it
     else stop.abort();
   } catch (problem) {
-    if (problem.status !== 409) complain(problem); // it has ended meanwhile
+    if (problem.passes) at("lost").textContent = `${problem.title}. It was not canceled.`;
+    else if (problem.status !== 409) complain(problem); // 409: it has ended meanwhile
   }
 });
 at("print").addEventListener("click", () => at("report").contentWindow.print());

@@ -109,3 +109,36 @@ def test_a_file_that_is_none_ends_in_words(stack: RunningStack, page: Page) -> N
     assert "No report is possible" not in said, "the problem's own title says more"
     assert "The file is no video or sound format we take." in said
     assert page.complaints() == []
+
+
+def test_options_are_sent_and_a_lost_connection_is_waited_out(stack: RunningStack, page: Page) -> None:
+    page.open(f"{stack.api_url}/")
+    if not page.run("document.getElementById('key-form').hidden"):
+        use_key(page, stack.api_key)
+    page.run("document.querySelector('.wishes').open = true")
+    assert page.overflow() <= 0
+    page.run("document.getElementById('point').value = 'fpr_1'")
+    page.run("document.getElementById('stability').click()")
+    page.choose("#file", FACE_AND_VOICE)
+    page.until("location.hash.length > 30")
+    identity = page.run("location.hash").removeprefix("#")
+    connect(page, offline=True)
+    page.until("document.getElementById('lost').textContent.startsWith('No answer')")
+    assert page.run("document.getElementById('work').hidden") is False, "the work is not given up"
+    connect(page, offline=False)
+    page.until(f"{INSIDE}?.getElementById('verdict') && !document.getElementById('result').hidden")
+    assert page.run("document.getElementById('lost').textContent") == ""
+    headers = {"Authorization": f"Bearer {stack.api_key}"}
+    options = httpx2.get(f"{stack.api_url}/v1/analyses/{identity}", headers=headers).json()["options"]
+    assert (options["operating_point"], options["stability"]) == ("fpr_1", True)
+
+
+def connect(page: Page, *, offline: bool) -> None:
+    """Pull the browser's cable, or put it back."""
+    page.call(
+        "Network.emulateNetworkConditions",
+        offline=offline,
+        latency=0,
+        downloadThroughput=-1,
+        uploadThroughput=-1,
+    )
