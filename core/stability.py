@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import Select, extract, func, select, update
 from sqlalchemy.orm import Session, lazyload
 
 from core import analyses, quotas, steps
-from core.domain import AnalysisStatus, Lane, Options, Span, Stage, Terms, Variant
+from core.domain import AnalysisStatus, Lane, Options, Span, Stage, StepStatus, Terms, Variant
 from core.errors import Conflict, NotFound
 from core.fusion.stability import Outcome
 from core.keys import Caller
-from core.models import Analysis, Media
+from core.models import Analysis, Media, Step
 from core.webhooks import endpoints, events
 
 #: Shard of the fusion that comes after the variants.
 SECOND: Final = 1
+#: What variants leave of an analysis' time to the second fusion, which stands in a queue, makes pictures and
+#: may ask a language model: so much, or of a short time that share.
+RESERVE: Final = timedelta(minutes=2)
+SHARE: Final = 0.25
 
 
 def owe_variants(
@@ -45,6 +50,45 @@ def record_variant(session: Session, claim: steps.Claim, outcome: Outcome) -> No
     analyses.touch(session, claim.analysis_id)
     steps.finish(session, claim, detail={"outcome": outcome.model_dump(mode="json")})
     events.owe_progress(session, claim.analysis_id, claim.stage)
+
+
+def give_way(session: Session) -> list[UUID]:
+    """Close the variants of analyses that run out of time, so that the report comes without them.
+
+    Returns the analyses; whoever has such a step in hand is fenced.
+    """
+    short = short_of_time_query()
+    closed = session.execute(
+        update(Step)
+        .where(Step.id.in_(short))
+        .values(
+            status=StepStatus.SKIPPED.value,
+            reason="deadline_exceeded",
+            lease_owner=None,
+            lease_expires=None,
+            closed_at=func.now(),
+        )
+        .returning(Step.analysis_id)
+    )
+    return list(dict.fromkeys(closed.scalars()))
+
+
+def short_of_time_query() -> Select[UUID]:
+    """Ids of their open steps, locked; a step that another process holds waits for the next look."""
+    left = extract("epoch", Analysis.deadline - func.now())
+    whole = extract("epoch", Analysis.deadline - Analysis.created_at)
+    return (
+        select(Step.id)
+        .join(Analysis, Analysis.id == Step.analysis_id)
+        .where(
+            Step.stage == Stage.STABILITY.value,
+            Step.closed_at.is_(None),
+            Analysis.completed_at.is_(None),
+            left < func.least(RESERVE.total_seconds(), whole * SHARE),
+            steps.readable(),
+        )
+        .with_for_update(of=Step, skip_locked=True)
+    )
 
 
 def ask_again(session: Session, *, caller: Caller, analysis_id: UUID, lane: Lane = Lane.BATCH) -> Analysis:

@@ -19,7 +19,7 @@ from kombu.exceptions import OperationalError as BrokerDown
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
-from core import analyses, db, failpoints, fleet, idempotency, logging, outbox, steps
+from core import analyses, db, failpoints, fleet, idempotency, logging, outbox, stability, steps
 from core.config import settings
 from core.db import read, transaction
 from core.domain import BRANCHES, Lane, Stage
@@ -47,6 +47,10 @@ def sweep() -> bool:
     with read() as session:
         overdue = analyses.overdue(session, SOME)
     _end([(analysis_id, late) for analysis_id in overdue])
+    with transaction() as session:
+        hurried = stability.give_way(session)
+    for analysis_id in hurried:
+        log.info("variants give way to the report", action="deadline_near", analysis_id=str(analysis_id))
     with transaction() as session:
         requeued = steps.requeue_expired(session, settings().steps)
         for analysis_id in requeued:

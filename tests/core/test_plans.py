@@ -11,7 +11,7 @@ from sqlalchemy import Select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
-from core import analyses, outbox, retention, steps
+from core import analyses, outbox, retention, stability, steps
 from core.config import settings
 from tests.core.factories import create_analysis
 
@@ -59,6 +59,7 @@ def plan(session: Session, query: Select[Any]) -> str:
         (retention.media_due_query(), "ix_analyses_media_due"),
         (retention.analyses_due_query(timedelta(days=1)), "ix_analyses_completed_at"),
         (steps.expired_query(), "ix_steps_open"),
+        (stability.short_of_time_query(), "_active on analyses"),
         (outbox.owed_query(settings().steps), "ix_steps_open"),
         (outbox.stale_query(settings().steps), "ix_steps_open"),
     ],

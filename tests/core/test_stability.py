@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
-from core import analyses, outbox, results, retention, stability, steps
+from core import analyses, db, outbox, results, retention, stability, steps
 from core.config import settings
 from core.domain import AnalysisStatus, Lane, Span, Stage, StepStatus, Terms, Variant
 from core.dossier import compile_dossier
@@ -133,6 +133,59 @@ def test_a_variant_that_is_lost_three_times_is_a_reason_and_not_a_failure(sessio
     found = compile_dossier(session, analysis.id).outcomes
     assert found[0] == Outcome(variant=Variant.CRF_23, reason="worker_lost")
     assert [one.seconds for one in found[1:]] == [1.0] * (len(Variant) - 1)
+
+
+def near_its_end(session: Session, analysis: Analysis, seconds: float) -> None:
+    """As if it had been accepted long ago, with so much time left."""
+    session.execute(
+        text("UPDATE analyses SET deadline = now() + :left * interval '1 second' WHERE id = :id"),
+        {"left": seconds, "id": analysis.id},
+    )
+
+
+def test_variants_that_would_be_late_give_way_to_the_report(session: Session) -> None:
+    analysis, other = judged_once(session), judged_once(session)
+    measured(session, analysis.id, 0)
+    held = claim_step(session, analysis.id, Stage.STABILITY, 1)
+    near_its_end(session, analysis, 121 / stability.SHARE)
+    assert stability.give_way(session) == []
+    session.execute(text("UPDATE analyses SET created_at = created_at - interval '1 hour'"))
+    near_its_end(session, analysis, 119)
+    assert stability.give_way(session) == [analysis.id]
+    assert stability.give_way(session) == [], "once"
+    assert {step.status for step in fleet(session, other.id)} == {StepStatus.PENDING}
+    with pytest.raises(Fenced), session.begin_nested():
+        stability.record_variant(session, held, Outcome(variant=Variant.CRF_28))
+    assert fuse(session, analysis.id) is not None
+    found = compile_dossier(session, analysis.id).outcomes
+    assert [one.reason for one in found] == [None, *["deadline_exceeded"] * (len(Variant) - 1)]
+    assert found[0].seconds == 1.0
+
+
+@pytest.mark.parametrize(("left", "gives_way"), [(3.0, False), (2.0, True)])
+def test_of_a_short_time_they_leave_a_share(session: Session, left: float, gives_way: bool) -> None:
+    analysis = judged_once(session, Terms(deadline_seconds=10))
+    session.execute(
+        text("UPDATE analyses SET created_at = now() + :left * interval '1 second' - interval '10 s'"),
+        {"left": left},
+    )
+    near_its_end(session, analysis, left)
+    assert stability.give_way(session) == ([analysis.id] if gives_way else [])
+
+
+@pytest.mark.usefixtures("clean_database")
+def test_a_step_that_is_locked_is_left_for_the_next_look() -> None:
+    with db.transaction() as session:
+        analysis = judged_once(session)
+        near_its_end(session, analysis, 0)
+    with db.transaction() as holding:
+        first = select(Step).where(Step.stage == Stage.STABILITY.value, Step.shard == 0)
+        assert holding.scalar(first.with_for_update())
+        with db.transaction() as session:
+            assert stability.give_way(session) == [analysis.id]
+            assert [step.shard for step in fleet(session, analysis.id) if step.closed_at is None] == [0]
+    with db.transaction() as session:
+        assert stability.give_way(session) == [analysis.id]
 
 
 def test_a_variant_is_handed_back_at_no_cost(session: Session) -> None:

@@ -11,9 +11,10 @@ from sqlalchemy import text
 
 from core import analyses, db, steps
 from core.config import settings
-from core.domain import Stage, StepStatus, Terms
+from core.domain import Stage, StepStatus, Terms, Variant
 from core.models import Analysis
 from tests.core.factories import build_manifest, claim_step, create_analysis, extract
+from tests.core.test_stability import judged_once, near_its_end
 from tests.workers.test_cancel import heart, store, stored
 from tests.workers.test_dispatcher import waiting
 from workers import dispatcher, leftovers
@@ -120,3 +121,18 @@ def test_what_has_ended_in_time_stays_as_it_ended(ringing: Celery) -> None:
     pass_deadline(identity)
     dispatcher.sweep()
     assert ended(identity).status == "canceled"
+
+
+def test_variants_give_way_to_the_second_fusion(ringing: Celery) -> None:
+    assert ringing
+    with db.transaction() as session:
+        analysis = judged_once(session)
+        claim_step(session, analysis.id, Stage.STABILITY, 3)
+    dispatcher.sweep()
+    assert waiting() == {"video.batch": len(Variant) - 1}
+    with db.transaction() as session:
+        near_its_end(session, analysis, 60)
+        session.execute(text("UPDATE analyses SET created_at = created_at - interval '1 hour'"))
+    dispatcher.sweep()
+    assert waiting() == {"video.batch": len(Variant) - 1, "fusion": 1}
+    assert ended(analysis.id).completed_at is None
