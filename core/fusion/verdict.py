@@ -16,7 +16,8 @@ was scored.
 
 A manipulation trace (`core.fusion.trace`: its own detector, over the picture) is no standing. It moves the
 picture's: near becomes fake, so that a clear voice no longer overrules it, and clear or absent become
-unclear, so that there is no REAL. It accuses of nothing where no detector does: it never decides alone.
+unclear, so that there is no REAL and a clear face no longer overrules a voice that is near. It accuses of
+nothing where no detector does: it never decides alone.
 
 Then the two standings give the verdict (the order of picture and sound does not matter):
 
