@@ -42,12 +42,17 @@ def scratch(claim: steps.Claim) -> str:
 
 
 def pictures(claim: steps.Claim) -> str:
-    """Thumbnails and key pictures, which are kept with the report and erased with it.
+    """Pictures of an extraction, which are kept with the report and erased with it.
 
-    Of an ended analysis those under the prefix of the extraction that counts stay, and those under one that
-    the detail of a video step names as `pictures`; what a fenced attempt left goes as an orphan.
+    Of an ended analysis those in the folder of the extraction that counts stay, and those in one that the
+    detail of a video step names as `pictures`; what a fenced attempt left goes as an orphan.
     """
     return f"{leftovers.folder(claim.analysis_id)}pictures-{claim.attempt}-{claim.owner}/"
+
+
+def portraits_folder(claim: steps.Claim) -> str:
+    """Pictures of one video step: its process may have won another one, or the extraction, and lost this."""
+    return f"{leftovers.folder(claim.analysis_id)}portraits-{claim.attempt}-{claim.owner}-{claim.shard}/"
 
 
 def publish(
@@ -94,7 +99,7 @@ def publish_portraits(
     kept: dict[int, list[KeyPicture]] = defaultdict(list)
     with private_folder() as folder:
         for number, portrait in enumerate(portraits):
-            stem = f"{pictures(claim)}video-{claim.shard}-{number}"
+            stem = f"{portraits_folder(claim)}{number}"
             keys = {"crop": f"{stem}.jpg", "heatmap": f"{stem}-heatmap.jpg"}
             for name, key in keys.items():
                 checkpoint()

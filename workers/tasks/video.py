@@ -57,7 +57,7 @@ def score_faces(hold: Hold) -> None:
     if seen.portraits:
         stored = artifacts.publish_portraits(storage(), claim, seen.portraits, checkpoint=hold.check)
         findings = tuple(one.model_copy(update={"pictures": stored.get(one.index, ())}) for one in findings)
-        detail["pictures"] = artifacts.pictures(claim)  # what orphans go by
+        detail["pictures"] = artifacts.portraits_folder(claim)  # what orphans go by
     failpoints.reach(failpoints.Point.VIDEO_STORED)
     with transaction() as session:
         results.record_findings(

@@ -108,9 +108,10 @@ def test_suspicious_faces_are_kept_with_the_report_and_go_with_it(submit: Submit
     assert len(set(keys)) == 16
     assert all(key.startswith(step.detail["pictures"]) for key in keys)
     stills = [row.still_key or "" for row in rows]
-    late = f"{analyses.folder(identity)}pictures-9-somebody/video-0-0.jpg"
+    late = f"{analyses.folder(identity)}pictures-9-somebody/frame-0.jpg"
+    lost = keys[0].replace("-0/", "-1/")  # the same process stored it for a step that it then lost
     with db.read() as session:
-        assert orphans.unnamed(session, [*keys, *stills, late]) == [late]
+        assert orphans.unnamed(session, [*keys, *stills, late, lost]) == [late, lost]
 
     with db.transaction() as session:
         analysis = analyses.load(session, identity)
