@@ -17,6 +17,7 @@ from chaos.plan import Job, Kind
 from chaos.receiver import Receiver
 from chaos.stack import WORKERS, Stack
 from core.domain import BEFORE_FUSION, TERMINAL, Reason, Stage
+from core.stability import LATE
 from core.webhooks.domain import EventType
 
 #: A dispatcher that is dead, or waits for the database, ends what is overdue when it is back.
@@ -222,9 +223,9 @@ def no_fenced_write(case: Case) -> Finding:
 
 
 def _by_its_holder(closing: Row) -> bool:
-    """Not by who ended its analysis, nor by the dispatcher once its holder was lost."""
+    """Not by who ended its analysis, nor by the dispatcher once its holder was lost or had to give way."""
     reason = closing["reason"] or ""
-    taken_away = reason.startswith("analysis_") or reason == Reason.WORKER_LOST
+    taken_away = reason.startswith("analysis_") or reason in {Reason.WORKER_LOST, LATE}
     return closing["old_status"] == "running" and closing["old_owner"] is not None and not taken_away
 
 

@@ -68,15 +68,22 @@ def stability(report: Any) -> Lines:
             yield Text("Other deliveries", style=_HEAD)
             yield Text(f"  not measured [{code(reason)}]")
         return
-    flips = found.get("flips") is True
+    variants = objects(found.get("variants"))
     yield Text("Other deliveries", style=_HEAD)
-    yield Text(
-        f"  {'another verdict than ' if flips else 'no other verdict than '}{plain(found.get('verdict'), 40)}"
-        " in any copy that could be measured",
+    yield _survival(found, variants)
+    for one in variants:
+        yield Text(f"  {_variant(one)}")
+
+
+def _survival(found: dict[str, Any], variants: list[dict[str, Any]]) -> Text:
+    flips = found.get("flips") is True
+    if not flips and all(one.get("verdict") is None for one in variants):
+        return Text("  no copy could be measured: whether the answer survives is not known")
+    other = "another verdict than " if flips else "no other verdict than "
+    return Text(
+        f"  {other}{plain(found.get('verdict'), 40)} in any copy that could be measured",
         style="bold" if flips else "",
     )
-    for one in objects(found.get("variants")):
-        yield Text(f"  {_variant(one)}")
 
 
 def _variant(one: dict[str, Any]) -> str:

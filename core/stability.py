@@ -7,11 +7,11 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, extract, func, select, update
+from sqlalchemy import ColumnElement, Select, exists, extract, func, select
 from sqlalchemy.orm import Session, lazyload
 
 from core import analyses, quotas, steps
-from core.domain import AnalysisStatus, Lane, Options, Span, Stage, StepStatus, Terms, Variant
+from core.domain import AnalysisStatus, Lane, Options, Span, Stage, Terms, Variant
 from core.errors import Conflict, NotFound
 from core.fusion.stability import Outcome
 from core.keys import Caller
@@ -24,6 +24,8 @@ SECOND: Final = 1
 #: may ask a language model: so much, or of a short time that share.
 RESERVE: Final = timedelta(minutes=2)
 SHARE: Final = 0.25
+#: Why a variant was not measured then.
+LATE: Final = "deadline_exceeded"
 
 
 def owe_variants(
@@ -52,43 +54,48 @@ def record_variant(session: Session, claim: steps.Claim, outcome: Outcome) -> No
     events.owe_progress(session, claim.analysis_id, claim.stage)
 
 
-def give_way(session: Session) -> list[UUID]:
-    """Close the variants of analyses that run out of time, so that the report comes without them.
-
-    Returns the analyses; whoever has such a step in hand is fenced.
-    """
-    short = short_of_time_query()
-    closed = session.execute(
-        update(Step)
-        .where(Step.id.in_(short))
-        .values(
-            status=StepStatus.SKIPPED.value,
-            reason="deadline_exceeded",
-            lease_owner=None,
-            lease_expires=None,
-            closed_at=func.now(),
-        )
-        .returning(Step.analysis_id)
-    )
-    return list(dict.fromkeys(closed.scalars()))
+def short_of_time(session: Session, limit: int = 500) -> list[UUID]:
+    """Living analyses with open variants that have to give way, the most urgent first."""
+    return list(session.scalars(short_of_time_query().order_by(Analysis.deadline).limit(limit)))
 
 
 def short_of_time_query() -> Select[UUID]:
-    """Ids of their open steps, locked; a step that another process holds waits for the next look."""
+    """Ids of them; `completed_at` and the first bound on the deadline let the index answer."""
+    variant = exists().where(
+        Step.analysis_id == Analysis.id, Step.stage == Stage.STABILITY.value, Step.closed_at.is_(None)
+    )
+    return select(Analysis.id).where(Analysis.completed_at.is_(None), *_short(), variant)
+
+
+def _short() -> tuple[ColumnElement[bool], ...]:
     left = extract("epoch", Analysis.deadline - func.now())
     whole = extract("epoch", Analysis.deadline - Analysis.created_at)
-    return (
-        select(Step.id)
-        .join(Analysis, Analysis.id == Step.analysis_id)
-        .where(
-            Step.stage == Stage.STABILITY.value,
-            Step.closed_at.is_(None),
-            Analysis.completed_at.is_(None),
-            left < func.least(RESERVE.total_seconds(), whole * SHARE),
-            steps.readable(),
-        )
-        .with_for_update(of=Step, skip_locked=True)
-    )
+    return Analysis.deadline < func.now() + RESERVE, left < whole * SHARE
+
+
+def is_short_of_time(session: Session, analysis_id: UUID) -> bool:
+    """Whether variants would come too late for the report."""
+    query = select(Analysis.id).where(Analysis.id == analysis_id, *_short())
+    return session.scalar(query) is not None
+
+
+def give_way(session: Session, analysis_id: UUID) -> bool:
+    """Close its open variants, so that the report comes without them; who has one in hand is fenced.
+
+    False when none was open any more.
+    """
+    if not steps.lock_active(session, analysis_id):
+        return False
+    if not steps.abandon(session, analysis_id, LATE, stage=Stage.STABILITY):
+        return False
+    analyses.touch(session, analysis_id)
+    events.owe_progress(session, analysis_id, Stage.STABILITY)
+    return True
+
+
+def none_in_time() -> tuple[Outcome, ...]:
+    """The outcomes of variants that nobody began."""
+    return tuple(Outcome(variant=variant, reason=LATE) for variant in Variant)
 
 
 def ask_again(session: Session, *, caller: Caller, analysis_id: UUID, lane: Lane = Lane.BATCH) -> Analysis:

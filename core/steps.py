@@ -85,7 +85,7 @@ def claim(
     None covers every reason alike: done, running elsewhere, written by a newer version, its analysis
     ended, or (for fusion) a branch still open. The caller just returns.
     """
-    if not _lock_active(session, analysis_id):
+    if not lock_active(session, analysis_id):
         return None
     ready = [~open_branches()] if stage is Stage.FUSE else []
     row = session.execute(
@@ -269,11 +269,15 @@ def expired_query() -> Select[UUID]:
     )
 
 
-def abandon(session: Session, analysis_id: UUID, reason: str) -> None:
-    """Close whatever is open of an analysis that has ended; running steps are thereby fenced."""
-    session.execute(
+def abandon(session: Session, analysis_id: UUID, reason: str, *, stage: Stage | None = None) -> bool:
+    """Close whatever is open of an analysis, or of one stage; running steps are thereby fenced.
+
+    False when nothing was open. The caller holds the analysis row.
+    """
+    stages = [Step.stage == stage.value] if stage else []
+    closed = session.execute(
         update(Step)
-        .where(Step.analysis_id == analysis_id, Step.closed_at.is_(None))
+        .where(Step.analysis_id == analysis_id, Step.closed_at.is_(None), *stages)
         .values(
             status=StepStatus.SKIPPED.value,
             reason=reason,
@@ -281,7 +285,9 @@ def abandon(session: Session, analysis_id: UUID, reason: str) -> None:
             lease_expires=None,
             closed_at=func.now(),
         )
+        .returning(Step.id)
     )
+    return closed.first() is not None
 
 
 def of_analysis(session: Session, analysis_id: UUID) -> Sequence[Step]:
@@ -311,8 +317,8 @@ def _held(claim: Claim) -> ColumnElement[bool]:
     )
 
 
-def _lock_active(session: Session, analysis_id: UUID) -> bool:
-    """Take the analysis row; False when there is none or it has ended."""
+def lock_active(session: Session, analysis_id: UUID) -> bool:
+    """Take the analysis row, which comes before its steps; False when there is none or it has ended."""
     active = [status.value for status in ACTIVE]
     query = select(Analysis.id).where(Analysis.id == analysis_id, Analysis.status.in_(active))
     return session.scalar(query.with_for_update(key_share=True)) is not None

@@ -47,10 +47,7 @@ def sweep() -> bool:
     with read() as session:
         overdue = analyses.overdue(session, SOME)
     _end([(analysis_id, late) for analysis_id in overdue])
-    with transaction() as session:
-        hurried = stability.give_way(session)
-    for analysis_id in hurried:
-        log.info("variants give way to the report", action="deadline_near", analysis_id=str(analysis_id))
+    _hurry()
     with transaction() as session:
         requeued = steps.requeue_expired(session, settings().steps)
         for analysis_id in requeued:
@@ -73,6 +70,17 @@ def _end(failures: Sequence[tuple[UUID, DeepDefendError]]) -> None:
             ended = analyses.fail(session, analysis_id, error)
         if ended:
             log.warning(error.detail, action="ended", code=error.code, analysis_id=str(analysis_id))
+
+
+def _hurry() -> None:
+    """Let variants give way where the report would be late."""
+    with read() as session:
+        short = stability.short_of_time(session, SOME)
+    for analysis_id in short:
+        with transaction() as session:
+            given = stability.give_way(session, analysis_id)
+        if given:
+            log.info("variants give way to the report", action="deadline_near", analysis_id=str(analysis_id))
 
 
 def publish_owed() -> bool:

@@ -33,16 +33,18 @@ function parsed(text) {
   }
 }
 
-async function call(path, options = {}) {
+/** The answer and, as `read` takes it, its body: a line may break before either is here. */
+async function call(path, read, options = {}) {
   const headers = { Authorization: `Bearer ${key.get()}`, ...options.headers };
-  let answer;
+  let answer, body;
   try {
     answer = await fetch(path, { ...options, headers, cache: "no-cache", credentials: "omit" });
+    body = await (answer.ok ? read(answer) : answer.text());
   } catch (error) {
     throw error.name === "AbortError" ? error : away();
   }
-  if (!answer.ok) throw new Problem(answer.status, parsed(await answer.text()));
-  return answer;
+  if (!answer.ok) throw new Problem(answer.status, parsed(body));
+  return { answer, body };
 }
 
 /** Sends a file with its options; `onSent` hears the share under way. Rejects with Problem, or AbortError. */
@@ -71,16 +73,16 @@ export function submit(file, options, onSent, signal) {
 
 /** An analysis, and the seconds after which another look is worth it. */
 export async function look(id, signal) {
-  const answer = await call(`${ANALYSES}/${encodeURIComponent(id)}`, { signal });
-  return { analysis: await answer.json(), wait: Number(answer.headers.get("Retry-After")) || 1 };
+  const { answer, body } = await call(`${ANALYSES}/${encodeURIComponent(id)}`, (found) => found.json(), { signal });
+  return { analysis: body, wait: Number(answer.headers.get("Retry-After")) || 1 };
 }
 
 export async function cancel(id) {
-  await call(`${ANALYSES}/${encodeURIComponent(id)}/cancel`, { method: "POST" });
+  await call(`${ANALYSES}/${encodeURIComponent(id)}/cancel`, (found) => found.text(), { method: "POST" });
 }
 
 /** The report as a page. */
 export async function page(id, signal) {
-  const answer = await call(`${ANALYSES}/${encodeURIComponent(id)}/report.html`, { signal });
-  return answer.blob();
+  const path = `${ANALYSES}/${encodeURIComponent(id)}/report.html`;
+  return (await call(path, (found) => found.blob(), { signal })).body;
 }

@@ -69,6 +69,11 @@ function showProgress(analysis) {
   showStages([["done", "Send the file", "done"], ...stages]);
 }
 
+/** Words for people; said again only when they are others, so that a screen reader repeats nothing. */
+function say(id, words) {
+  if (at(id).textContent !== words) at(id).textContent = words;
+}
+
 async function pause(seconds, stop) {
   await new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
   stop.signal.throwIfAborted();
@@ -79,11 +84,11 @@ async function insist(ask, stop) {
   for (let tries = 0; ; tries += 1) {
     try {
       const found = await ask(stop.signal);
-      at("lost").textContent = "";
+      say("lost", "");
       return found;
     } catch (problem) {
       if (!problem.passes) throw problem;
-      at("lost").textContent = `${problem.title}. What was sent is safe; this page asks again.`;
+      say("lost", `${problem.title}. What was sent is safe; this page asks again.`);
       await pause(Math.min(2 ** tries, LONGEST_PAUSE), stop);
     }
   }
@@ -133,13 +138,13 @@ async function run(begin) {
     await land(await follow(mine.id, mine.stop), mine.stop);
   } catch (problem) {
     if (going !== mine) return;
-    history.replaceState(null, "", location.pathname);
+    if (problem.status !== 401) history.replaceState(null, "", location.pathname); // another key may follow it
     if (problem.name === "AbortError") complain(new Problem(0, { title: "Canceled", detail: "Nothing was analysed." }));
     else complain(problem);
   }
 }
 
-/** The options of the form that a person has changed; the server's own defaults are left to it. */
+/** The fields of the form beside the file. */
 function wishes() {
   const found = { operating_point: at("point").value };
   if (at("stability").checked) found.stability = "true";
@@ -155,7 +160,8 @@ function analyse(file) {
     return;
   }
   at("bar").value = 0;
-  at("lost").textContent = "";
+  say("lost", "");
+  say("uncanceled", "");
   at("work-title").textContent = file.name;
   showStages([["running", "Send the file", ""]]);
   show("work");
@@ -215,8 +221,14 @@ at("cancel").addEventListener("click", async () => {
     if (id) await cancel(id); // the next look sees it
     else stop.abort();
   } catch (problem) {
-    if (problem.passes) at("lost").textContent = `${problem.title}. It was not canceled.`;
-    else if (problem.status !== 409) complain(problem); // 409: it has ended meanwhile
+    if (problem.status === 409) return; // it has ended meanwhile
+    if (problem.passes) {
+      say("uncanceled", `${problem.title}. It may not have been canceled: try again.`);
+      return;
+    }
+    stop.abort(); // what cannot be canceled with this key is not followed either
+    going = null;
+    complain(problem);
   }
 });
 at("print").addEventListener("click", () => at("report").contentWindow.print());

@@ -17,11 +17,12 @@ from chaos.clips import Clips
 from chaos.ledger import Ledger, now
 from chaos.plan import Job, Kind, plan
 from chaos.receiver import Call, Receiver
-from core import analyses, db, results
+from core import analyses, db, results, stability
 from core.domain import AnalysisStatus, Options, Stage
 from core.models import Analysis
 from tests.chaos.probe import Probe, broken, witnessed
 from tests.core.factories import build_manifest, build_report, claim_step, create_caller, extract
+from tests.core.test_stability import judged_once
 
 #: Of a kind that no arithmetic foretells, so that the count is what the manifest below has.
 JOB = replace(plan(1, 1)[0], kind=Kind.TRUNCATED, keyed=True)
@@ -197,6 +198,17 @@ def test_who_is_fenced_by_a_cancellation_has_not_closed_its_step(stage: Run) -> 
         analyses.transition(session, analysis.id, AnalysisStatus.CANCELED)
     line = {"action": "step_fenced", "analysis_id": str(analysis.id), "boot_id": "boot"}
     stage.probe.said = json.dumps({**line, "stage": "extract", "shard": 0, "attempt": claim.attempt})
+    assert "no_fenced_write" not in stage.broken()
+
+
+def test_who_is_fenced_when_variants_give_way_has_not_closed_its_step(stage: Run) -> None:
+    with db.transaction() as session:
+        analysis = judged_once(session)
+        claim = claim_step(session, analysis.id, Stage.STABILITY, owner="boot")
+    with db.transaction() as session:
+        assert stability.give_way(session, analysis.id)
+    line = {"action": "step_fenced", "analysis_id": str(analysis.id), "boot_id": "boot"}
+    stage.probe.said = json.dumps({**line, "stage": "stability", "shard": 0, "attempt": claim.attempt})
     assert "no_fenced_write" not in stage.broken()
 
 

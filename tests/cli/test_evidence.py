@@ -102,7 +102,11 @@ def test_a_copy_with_another_verdict_is_said_first() -> None:
 
 @pytest.mark.parametrize("reason", [None, "decoder_crashed"])
 def test_a_copy_that_was_not_measured_says_why_and_no_number(reason: str | None) -> None:
-    found = stability(variant(Variant.QUARTER, None, reason))
+    unmeasured = variant(Variant.QUARTER, None, reason)
+    told = text(evidence.stability(report(stability=stability(unmeasured)))).splitlines()
+    assert "no copy could be measured" in told[1]
+    assert "DEEPFAKE" not in told[1]
+    found = stability(variant(Variant.HALF, Verdict.DEEPFAKE), unmeasured)
     told = text(evidence.stability(report(stability=found))).splitlines()
     assert "no other verdict than DEEPFAKE in any copy that could be measured" in told[1]
     assert told[-1] == "  quarter: not measured" + (f" [{reason}]" if reason else "")

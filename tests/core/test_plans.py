@@ -59,7 +59,7 @@ def plan(session: Session, query: Select[Any]) -> str:
         (retention.media_due_query(), "ix_analyses_media_due"),
         (retention.analyses_due_query(timedelta(days=1)), "ix_analyses_completed_at"),
         (steps.expired_query(), "ix_steps_open"),
-        (stability.short_of_time_query(), "_active on analyses"),
+        (stability.short_of_time_query(), "ix_analyses_deadline_active"),
         (outbox.owed_query(settings().steps), "ix_steps_open"),
         (outbox.stale_query(settings().steps), "ix_steps_open"),
     ],

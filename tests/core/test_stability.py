@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
-from core import analyses, db, outbox, results, retention, stability, steps
+from core import analyses, outbox, results, retention, stability, steps
 from core.config import settings
 from core.domain import AnalysisStatus, Lane, Span, Stage, StepStatus, Terms, Variant
 from core.dossier import compile_dossier
@@ -135,24 +135,42 @@ def test_a_variant_that_is_lost_three_times_is_a_reason_and_not_a_failure(sessio
     assert [one.seconds for one in found[1:]] == [1.0] * (len(Variant) - 1)
 
 
-def near_its_end(session: Session, analysis: Analysis, seconds: float) -> None:
-    """As if it had been accepted long ago, with so much time left."""
+def near_its_end(session: Session, analysis: Analysis, left: float, whole: float = 3600) -> None:
+    """As if it had been accepted with so many seconds, of which so many are left."""
     session.execute(
-        text("UPDATE analyses SET deadline = now() + :left * interval '1 second' WHERE id = :id"),
-        {"left": seconds, "id": analysis.id},
+        text(
+            "UPDATE analyses SET deadline = now() + :left * interval '1 second',"
+            " created_at = now() + (:left - :whole) * interval '1 second' WHERE id = :id"
+        ),
+        {"left": left, "whole": whole, "id": analysis.id},
     )
+
+
+@pytest.mark.parametrize(
+    ("left", "whole", "short"),
+    [(121, 3600, False), (119, 3600, True), (3, 10, False), (2, 10, True), (0, 10, True), (-1, 3600, True)],
+)
+def test_variants_leave_two_minutes_or_a_quarter(
+    session: Session, left: float, whole: float, short: bool
+) -> None:
+    analysis, _ = judged_once(session), judged_once(session)
+    near_its_end(session, analysis, left, whole)
+    assert stability.short_of_time(session) == [analysis.id] * short
+    assert stability.is_short_of_time(session, analysis.id) is short
 
 
 def test_variants_that_would_be_late_give_way_to_the_report(session: Session) -> None:
     analysis, other = judged_once(session), judged_once(session)
     measured(session, analysis.id, 0)
     held = claim_step(session, analysis.id, Stage.STABILITY, 1)
-    near_its_end(session, analysis, 121 / stability.SHARE)
-    assert stability.give_way(session) == []
-    session.execute(text("UPDATE analyses SET created_at = created_at - interval '1 hour'"))
-    near_its_end(session, analysis, 119)
-    assert stability.give_way(session) == [analysis.id]
-    assert stability.give_way(session) == [], "once"
+    session.refresh(analysis)
+    version = analysis.version
+    assert stability.give_way(session, analysis.id)
+    session.refresh(analysis)
+    assert analysis.version == version + 1, "who polls with an ETag sees it"
+    assert not stability.give_way(session, analysis.id), "once"
+    near_its_end(session, analysis, 1)
+    assert stability.short_of_time(session) == [], "nothing of it is open"
     assert {step.status for step in fleet(session, other.id)} == {StepStatus.PENDING}
     with pytest.raises(Fenced), session.begin_nested():
         stability.record_variant(session, held, Outcome(variant=Variant.CRF_28))
@@ -162,30 +180,14 @@ def test_variants_that_would_be_late_give_way_to_the_report(session: Session) ->
     assert found[0].seconds == 1.0
 
 
-@pytest.mark.parametrize(("left", "gives_way"), [(3.0, False), (2.0, True)])
-def test_of_a_short_time_they_leave_a_share(session: Session, left: float, gives_way: bool) -> None:
-    analysis = judged_once(session, Terms(deadline_seconds=10))
-    session.execute(
-        text("UPDATE analyses SET created_at = now() + :left * interval '1 second' - interval '10 s'"),
-        {"left": left},
-    )
-    near_its_end(session, analysis, left)
-    assert stability.give_way(session) == ([analysis.id] if gives_way else [])
-
-
-@pytest.mark.usefixtures("clean_database")
-def test_a_step_that_is_locked_is_left_for_the_next_look() -> None:
-    with db.transaction() as session:
-        analysis = judged_once(session)
-        near_its_end(session, analysis, 0)
-    with db.transaction() as holding:
-        first = select(Step).where(Step.stage == Stage.STABILITY.value, Step.shard == 0)
-        assert holding.scalar(first.with_for_update())
-        with db.transaction() as session:
-            assert stability.give_way(session) == [analysis.id]
-            assert [step.shard for step in fleet(session, analysis.id) if step.closed_at is None] == [0]
-    with db.transaction() as session:
-        assert stability.give_way(session) == [analysis.id]
+def test_what_has_ended_gives_no_way(session: Session) -> None:
+    analysis = judged_once(session)
+    analyses.cancel(session, analysis.owner, analysis.id)
+    session.refresh(analysis)
+    version = analysis.version
+    assert not stability.give_way(session, analysis.id)
+    session.refresh(analysis)
+    assert analysis.version == version
 
 
 def test_a_variant_is_handed_back_at_no_cost(session: Session) -> None:
@@ -230,6 +232,13 @@ def test_watchers_hear_of_the_variants_once_all_are_done(session: Session) -> No
         assert Stage.STABILITY.value not in stages
         assert Stage.FUSE.value not in stages, "it is not done with the first"
         measured(session, analysis.id, shard)
+    *_, last = deliveries_of(session)
+    assert json.loads(last.body)["data"]["stage"] == Stage.STABILITY.value
+
+
+def test_watchers_hear_of_variants_that_give_way(session: Session) -> None:
+    create_endpoint(session, owner=OWNER, events=ALL)
+    assert stability.give_way(session, judged_once(session).id)
     *_, last = deliveries_of(session)
     assert json.loads(last.body)["data"]["stage"] == Stage.STABILITY.value
 

@@ -133,6 +133,39 @@ def test_options_are_sent_and_a_lost_connection_is_waited_out(stack: RunningStac
     assert (options["operating_point"], options["stability"]) == ("fpr_1", True)
 
 
+#: The first call of the API that the page makes gets this answer.
+CUT = "new Response(new ReadableStream({ start: (line) => line.error(new TypeError('cut')) }))"
+REVOKED = 'new Response(\'{"title": "Revoked"}\', { status: 401 })'
+
+
+@pytest.mark.parametrize("answer", [CUT, REVOKED], ids=["cut", "revoked"])
+def test_an_address_with_an_analysis_leads_to_its_report(
+    stack: RunningStack, page: Page, answer: str
+) -> None:
+    """Also when the line breaks in the middle of an answer, and when the key has to be given again."""
+    identity = page.run("location.hash")
+    assert len(identity) > 30, "of the test before"
+    script = f"""
+        const real = window.fetch;
+        let first = true;
+        window.fetch = (path, ...rest) => {{
+            const now = first && path.startsWith("/v1/");
+            first = first && !now;
+            return now ? Promise.resolve({answer}) : real(path, ...rest);
+        }};
+    """
+    added = page.call("Page.addScriptToEvaluateOnNewDocument", source=script)["identifier"]
+    page.open("about:blank")
+    page.open(f"{stack.api_url}/{identity}")
+    if answer == REVOKED:
+        shown(page, "problem")
+        assert page.run("document.getElementById('problem-title').textContent") == "Revoked"
+        use_key(page, stack.api_key)
+    page.until(f"{INSIDE}?.getElementById('verdict') && !document.getElementById('result').hidden")
+    assert page.run("location.hash") == identity
+    page.call("Page.removeScriptToEvaluateOnNewDocument", identifier=added)
+
+
 def connect(page: Page, *, offline: bool) -> None:
     """Pull the browser's cable, or put it back."""
     page.call(

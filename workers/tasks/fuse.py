@@ -45,8 +45,10 @@ def judge_evidence(hold: Hold) -> None:
     with read() as session:
         dossier = compile_dossier(session, hold.claim.analysis_id)
     if hold.claim.shard < stability.SECOND and (parts := parts_to_measure(dossier)):
-        _defer(hold, dossier, parts)
-        return
+        if not _late(hold):
+            _defer(hold, dossier, parts)
+            return
+        dossier = dossier.model_copy(update={"outcomes": stability.none_in_time()})
     written = write_report(dossier, checkpoint=hold.check)
     hold.check()
     failpoints.reach(failpoints.Point.FUSE_JUDGED)
@@ -102,6 +104,11 @@ def parts_to_measure(dossier: Dossier) -> list[Span]:
     chosen = to_measure(judged(dossier), seed=dossier.sha256)
     rows = [row for row in dossier.intervals if row.index in chosen]
     return [Span(index=row.index, start=row.start, end=row.end) for row in rows]
+
+
+def _late(hold: Hold) -> bool:
+    with read() as session:
+        return stability.is_short_of_time(session, hold.claim.analysis_id)
 
 
 def _defer(hold: Hold, dossier: Dossier, parts: Sequence[Span]) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from core import db, stability, steps
+from core import analyses, db, stability, steps
 from core.config import ModelSettings
 from core.domain import Stage, StepStatus, Variant
 from core.errors import DetectorUnavailable, Fenced
@@ -18,6 +18,7 @@ from core.storage import storage
 from tests.checkpoints import edit_json, make_image_checkpoint
 from tests.conftest import point_settings
 from tests.core.fusion.samples import VIT, fitted
+from tests.core.test_stability import near_its_end
 from tests.system.media import FACE_AND_VOICE, VOICE, ffmpeg
 from tests.workers.tasks.conftest import Submit, hold, stages_of
 from tests.workers.tasks.test_pipeline import ended, intervals
@@ -103,6 +104,22 @@ def test_variants_are_measured_between_two_fusions(submit: Submit, clip: Path, w
         ("decoder_crashed", None, False)
     }
     assert analysis.report["stability_reason"] is None
+
+
+def test_a_first_fusion_that_is_late_judges_without_them(submit: Submit, clip: Path, weights: Path) -> None:
+    assert weights
+    identity = submit(clip, stability=True)
+    extract_media(hold(identity, Stage.EXTRACT))
+    score_faces(hold(identity, Stage.VIDEO))
+    with db.transaction() as session:
+        near_its_end(session, analyses.load(session, identity), 100)
+    judge_evidence(hold(identity, Stage.FUSE))
+    analysis = ended(identity)
+    assert analysis.status == "completed"
+    assert {stage for stage, *_ in stages_of(identity)} == {"extract", "video", "fuse"}
+    assert analysis.report is not None
+    assert [one["reason"] for one in analysis.report["stability"]["variants"]] == ["deadline_exceeded"] * 6
+    assert (analysis.report["stability"]["flips"], analysis.report["stability"]["intervals"]) == (False, [])
 
 
 def test_a_variant_that_fails_is_a_reason_and_one_that_is_canceled_writes_nothing(
