@@ -7,6 +7,7 @@ pytest-xdist the servers run once in the controller and every worker has its own
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import tempfile
@@ -49,6 +50,7 @@ KINDS: dict[str, Callable[[Path], Server]] = {
     "valkey": ValkeyServer,
     "s3": S3Server,
 }
+ROOMS = ("api", "cli", "core", "evaluation", "training", "workers")
 FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 
 
@@ -82,6 +84,16 @@ def running(kind: str, request: pytest.FixtureRequest, factory: pytest.TempPathF
         server = start(kind, factory.mktemp("servers"))
         yield server
         server.stop()
+
+
+@pytest.fixture(autouse=True)
+def rooms_stay_audible() -> Iterator[None]:
+    """A test that silences a room for good would blind whatever test later looks for a line of its log."""
+    yield
+    silenced = [name for name in ROOMS if logging.getLogger(name).level != logging.NOTSET]
+    for name in silenced:
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    assert silenced == [], "these loggers were left with a level of their own"
 
 
 @pytest.fixture(scope="session")

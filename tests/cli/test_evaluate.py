@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,13 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "video": make_image_checkpoint(folder / "video"),
         "audio": make_audio_checkpoint(folder / "audio"),
     }
+
+
+@pytest.fixture(autouse=True)
+def own_process() -> Iterator[None]:
+    """The commands silence decoders for as long as their process lives; this one lives on."""
+    yield
+    logging.getLogger("workers").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)
