@@ -76,13 +76,14 @@ def stability(report: Any) -> Lines:
 
 
 def _survival(found: dict[str, Any], variants: list[dict[str, Any]]) -> Text:
-    flips = found.get("flips") is True
-    if not flips and all(one.get("verdict") is None for one in variants):
+    verdicts = [one["verdict"] for one in variants if one.get("verdict") is not None]
+    if not verdicts:
         return Text("  no copy could be measured: whether the answer survives is not known")
-    other = "another verdict than " if flips else "no other verdict than "
+    another = any(verdict != found.get("verdict") for verdict in verdicts)
     return Text(
-        f"  {other}{plain(found.get('verdict'), 40)} in any copy that could be measured",
-        style="bold" if flips else "",
+        f"  {'another' if another else 'no other'} verdict than {plain(found.get('verdict'), 40)}"
+        f" in {'a' if another else 'any'} copy that could be measured",
+        style="bold" if another else "",
     )
 
 

@@ -47,10 +47,8 @@ async function call(path, read, options = {}) {
   return { answer, body };
 }
 
-/** Sends a file with its options; `onSent` hears the share under way. Rejects with Problem, or AbortError. */
-export function submit(file, options, onSent, signal) {
-  const form = new FormData();
-  for (const [name, value] of Object.entries(options)) form.append(name, value);
+/** Sends a file with the fields of a form; `onSent` hears the share under way. Rejects with Problem, or AbortError. */
+export function submit(file, form, onSent, signal) {
   form.append("file", file, file.name);
   // fetch tells nothing of an upload's progress.
   const request = new XMLHttpRequest();

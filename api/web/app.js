@@ -83,7 +83,7 @@ async function pause(seconds, stop) {
 async function insist(ask, stop) {
   for (let tries = 0; ; tries += 1) {
     try {
-      const found = await ask(stop.signal);
+      const found = await ask();
       say("lost", "");
       return found;
     } catch (problem) {
@@ -96,7 +96,7 @@ async function insist(ask, stop) {
 
 async function follow(id, stop) {
   for (;;) {
-    const { analysis, wait } = await insist((signal) => look(id, signal), stop);
+    const { analysis, wait } = await insist(() => look(id, stop.signal), stop);
     showProgress(analysis);
     at("work-title").textContent = analysis.media?.filename ?? "At work";
     if (ENDED.has(analysis.status)) return analysis;
@@ -107,7 +107,7 @@ async function follow(id, stop) {
 async function land(analysis, stop) {
   if (analysis.status === "canceled") throw new Problem(0, { title: "Canceled", detail: "The analysis was canceled." });
   if (analysis.status === "failed") throw new Problem(0, { title: "No report is possible", ...analysis.error });
-  const blob = await insist((signal) => page(analysis.id, signal), stop);
+  const blob = await insist(() => page(analysis.id, stop.signal), stop);
   if (address) URL.revokeObjectURL(address);
   address = URL.createObjectURL(blob);
   at("report").src = address;
@@ -144,13 +144,6 @@ async function run(begin) {
   }
 }
 
-/** The fields of the form beside the file. */
-function wishes() {
-  const found = { operating_point: at("point").value };
-  if (at("stability").checked) found.stability = "true";
-  return found;
-}
-
 function analyse(file) {
   if (!file) return;
   if (!key.get()) {
@@ -171,7 +164,7 @@ function analyse(file) {
       const all = share >= 1;
       showStages([["running", "Send the file", all ? "the server stores it" : `${Math.floor(100 * share)}%`]]);
     };
-    return (await submit(file, wishes(), sent, stop.signal)).id;
+    return (await submit(file, new FormData(at("wishes")), sent, stop.signal)).id;
   });
 }
 
@@ -214,7 +207,7 @@ at("file").addEventListener("change", (event) => {
   event.target.value = ""; // the same file may be chosen again
   analyse(file);
 });
-at("drop").addEventListener("submit", (event) => event.preventDefault());
+for (const id of ["drop", "wishes"]) at(id).addEventListener("submit", (event) => event.preventDefault());
 at("cancel").addEventListener("click", async () => {
   const { id, stop } = going;
   try {

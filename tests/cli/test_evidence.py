@@ -100,6 +100,15 @@ def test_a_copy_with_another_verdict_is_said_first() -> None:
     assert "half: REAL, score -0.420 at most" in told
 
 
+def test_an_open_answer_does_not_hide_that_a_copy_got_a_firm_one() -> None:
+    copy = variant(Variant.CRF_23, Verdict.DEEPFAKE)
+    found = stability(copy).model_copy(update={"verdict": Verdict.INCONCLUSIVE})
+    assert not found.flips
+    told = text(evidence.stability(report(stability=found))).splitlines()
+    assert "another verdict than INCONCLUSIVE" in told[1]
+    assert "no other" not in told[1]
+
+
 @pytest.mark.parametrize("reason", [None, "decoder_crashed"])
 def test_a_copy_that_was_not_measured_says_why_and_no_number(reason: str | None) -> None:
     unmeasured = variant(Variant.QUARTER, None, reason)

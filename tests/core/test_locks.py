@@ -11,13 +11,14 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from core import analyses, db, results, steps
+from core import analyses, db, results, stability, steps
 from core.config import settings
 from core.domain import AnalysisStatus, Stage
 from core.errors import DeepDefendError
 from core.evidence import VideoFinding
 from core.models import Analysis, Step
 from tests.core.factories import build_manifest, build_report, claim_step, create_analysis, extract
+from tests.core.test_stability import judged_once
 
 Change = Callable[[Session], object]
 
@@ -85,7 +86,12 @@ def claiming(session: Session) -> tuple[UUID, Change]:
     return row.id, lambda other: claim_step(other, row.id, Stage.EXTRACT)
 
 
-@pytest.mark.parametrize("prepare", [extraction, branch, fusion, claiming])
+def giving_way(session: Session) -> tuple[UUID, Change]:
+    row = judged_once(session)
+    return row.id, lambda other: stability.give_way(other, row.id)
+
+
+@pytest.mark.parametrize("prepare", [extraction, branch, fusion, claiming, giving_way])
 def test_the_analysis_is_taken_before_its_steps(
     clean_database: str, prepare: Callable[[Session], tuple[UUID, Change]]
 ) -> None:

@@ -27,6 +27,7 @@ from tests.workers.tasks.conftest import SAMPLES, Submit, hold
 from tests.workers.tasks.test_pipeline import ended, intervals
 from workers.detectors import blend_trace
 from workers.process import this_process
+from workers.tasks import artifacts
 from workers.tasks.audio import score_voice
 from workers.tasks.extract import extract_media
 from workers.tasks.fuse import judge_evidence
@@ -109,7 +110,8 @@ def test_suspicious_faces_are_kept_with_the_report_and_go_with_it(submit: Submit
     assert all(key.startswith(step.detail["pictures"]) for key in keys)
     stills = [row.still_key or "" for row in rows]
     late = f"{analyses.folder(identity)}pictures-9-somebody/frame-0.jpg"
-    lost = keys[0].replace("-0/", "-1/")  # the same process stored it for a step that it then lost
+    lost = f"{folder_of(step, 1)}0.jpg"  # the same process stored it for another step, which it then lost
+    assert folder_of(step, 0) == step.detail["pictures"]
     with db.read() as session:
         assert orphans.unnamed(session, [*keys, *stills, late, lost]) == [late, lost]
 
@@ -121,6 +123,20 @@ def test_suspicious_faces_are_kept_with_the_report_and_go_with_it(submit: Submit
     assert {row.still_key for row in intervals(identity)} == {None}
     with db.read() as session:
         assert set(orphans.unnamed(session, keys)) == set(keys)
+
+
+def folder_of(step: Step, shard: int) -> str:
+    """Where the process that scored this step keeps the pictures of a shard."""
+    claim = steps.Claim(
+        step_id=step.id,
+        analysis_id=step.analysis_id,
+        stage=Stage.VIDEO,
+        shard=shard,
+        attempt=step.attempt,
+        owner="worker-a",
+        payload={},
+    )
+    return artifacts.portraits_folder(claim)
 
 
 def shown_by(row: Interval, detector: str, method: str, number: int) -> None:
